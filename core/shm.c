@@ -1,0 +1,55 @@
+/* Shared memory objects: the regular files of /dev/shm that are not semaphores. */
+#include "internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+int ipc_shm_open(struct ipc *ipc, const char *name, int flags, mode_t mode)
+{
+    (void)ipc;
+    char path[IPC_PATH_SIZE];
+    int error = shm_path(IPC_SHM, name, path);
+    if (error)
+        return error;
+    /* O_NONBLOCK: neither a FIFO nor somebody's lease may hold us up. It means nothing to a regular file. */
+    int fd = open(path, flags | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, mode);
+    if (fd < 0)
+        return errno == ELOOP || errno == EISDIR || errno == ENXIO ? -EINVAL : -errno;
+    struct stat st;
+    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode))
+        return fd;
+    close(fd);
+    return -EINVAL;
+}
+
+int ipc_shm_rename(struct ipc *ipc, const char *from, const char *to, unsigned flags)
+{
+    (void)ipc;
+    char old_path[IPC_PATH_SIZE], new_path[IPC_PATH_SIZE];
+    int error = shm_path(IPC_SHM, from, old_path);
+    if (!error)
+        error = shm_path(IPC_SHM, to, new_path);
+    if (error)
+        return error;
+    return renameat2(AT_FDCWD, old_path, AT_FDCWD, new_path, flags) ? -errno : 0;
+}
+
+int64_t ipc_shm_size(int fd)
+{
+    struct stat st;
+    return fstat(fd, &st) ? -errno : st.st_size;
+}
+
+int ipc_shm_resize(int fd, int64_t size)
+{
+    return ftruncate(fd, size) ? -errno : 0;
+}
+
+int ipc_shm_statfs(struct ipc *ipc, struct statvfs *st)
+{
+    (void)ipc;
+    return statvfs(SHM_DIRECTORY, st) ? -errno : 0;
+}

@@ -1,0 +1,259 @@
+/* The attributes, in one table. They are what they are when they are read; reading them disturbs nothing. */
+#include "attr.h"
+#include "file.h"
+#include "kind.h"
+#include "notify.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define PREFIX "user.ipcfs."
+
+/* What there is to know of an object. */
+struct facts {
+    struct stat st;
+    int opened; /* 0 or the error why the object could not be opened */
+    unsigned value;
+    struct ipc_mq_attr queue;
+    unsigned waiting[2];
+};
+
+/* ---- The table ----------------------------------------------------------------------------------------------------
+ */
+
+static long long mode(const struct facts *facts)
+{
+    return facts->st.st_mode & 07777;
+}
+
+static long long uid(const struct facts *facts)
+{
+    return facts->st.st_uid;
+}
+
+static long long gid(const struct facts *facts)
+{
+    return facts->st.st_gid;
+}
+
+static long long value(const struct facts *facts)
+{
+    return facts->value;
+}
+
+static long long size(const struct facts *facts)
+{
+    return facts->st.st_size;
+}
+
+static long long receivers(const struct facts *facts)
+{
+    return facts->waiting[RECEIVE];
+}
+
+static long long senders(const struct facts *facts)
+{
+    return facts->waiting[SEND];
+}
+
+static long long current_messages(const struct facts *facts)
+{
+    return facts->queue.current_messages;
+}
+
+static long long max_messages(const struct facts *facts)
+{
+    return facts->queue.max_messages;
+}
+
+static long long max_message_size(const struct facts *facts)
+{
+    return facts->queue.max_message_size;
+}
+
+static long long bytes(const struct facts *facts)
+{
+    return facts->queue.bytes;
+}
+
+static long long notify_pid(const struct facts *facts)
+{
+    return facts->queue.notify_pid;
+}
+
+enum { SEM = 1 << IPC_SEM, SHM = 1 << IPC_SHM, MQ = 1 << IPC_MQ };
+
+static const struct attribute {
+    const char *name;
+    unsigned kinds;
+    bool opens; /* only those who may open the object may know */
+    const char *format;
+    long long (*get)(const struct facts *facts);
+} attributes[] = {
+    {"mode", SEM | SHM | MQ, false, "%04llo", mode},
+    {"uid", SEM | SHM | MQ, false, "%lld", uid},
+    {"gid", SEM | SHM | MQ, false, "%lld", gid},
+    {"value", SEM, true, "%lld", value},
+    {"waiting", SEM, false, "%lld", receivers},
+    {"size", SHM, false, "%lld", size},
+    {"current_messages", MQ, true, "%lld", current_messages},
+    {"max_messages", MQ, true, "%lld", max_messages},
+    {"max_message_size", MQ, true, "%lld", max_message_size},
+    {"bytes", MQ, true, "%lld", bytes},
+    {"notify_pid", MQ, true, "%lld", notify_pid},
+    {"waiting_receivers", MQ, false, "%lld", receivers},
+    {"waiting_senders", MQ, false, "%lld", senders},
+};
+#define ATTRIBUTES (sizeof attributes / sizeof *attributes)
+
+static bool applies(const struct attribute *attribute, const struct node *node)
+{
+    return node->type == NODE_OBJECT && attribute->kinds & 1U << node->kind;
+}
+
+/* ---- Gathering ----------------------------------------------------------------------------------------------------
+ */
+
+static int ask_sem(struct ipc_sem *sem, struct facts *facts)
+{
+    return ipc_sem_value(sem, &facts->value);
+}
+
+static int ask_queue(int fd, struct facts *facts)
+{
+    return ipc_mq_getattr(fd, &facts->queue);
+}
+
+/* Through an open handle of the node, which may be of an object that has no name any more. False: there is none. */
+static bool ask_handle(struct node *node, struct facts *facts)
+{
+    pthread_mutex_lock(&node->session->nodes_lock);
+    struct handle *handle = first_of_object(node);
+    if (handle)
+        facts->opened = handle->sem ? ask_sem(handle->sem, facts) : ask_queue(handle->fd, facts);
+    pthread_mutex_unlock(&node->session->nodes_lock);
+    return handle;
+}
+
+static void ask_by_name(struct node *node, struct facts *facts)
+{
+    struct ipc *ipc = node->session->ipc;
+    char *name = node_name(node);
+    if (!name) {
+        facts->opened = -ENOMEM;
+    } else if (node->kind == IPC_SEM) {
+        struct ipc_sem *sem;
+        facts->opened = ipc_sem_open(ipc, &sem, name, 0, 0, 0);
+        if (!facts->opened) {
+            facts->opened = ask_sem(sem, facts);
+            ipc_sem_close(sem);
+        }
+    } else {
+        int fd = ipc_mq_open(ipc, name, O_RDONLY | O_NONBLOCK, 0, NULL);
+        if (fd == -EACCES)
+            fd = ipc_mq_open(ipc, name, O_WRONLY | O_NONBLOCK, 0, NULL);
+        facts->opened = fd < 0 ? fd : ask_queue(fd, facts);
+        if (fd >= 0)
+            close(fd);
+    }
+    free(name);
+}
+
+static void ask_object(struct node *node, struct facts *facts)
+{
+    const struct kind *kind = kind_of(node->kind);
+    struct object *object = kind->watch ? object_find(node->session, kind, &facts->st) : NULL;
+    if (!object)
+        return;
+    pthread_mutex_lock(&object->lock);
+    facts->waiting[RECEIVE] = object->waiting_count[RECEIVE];
+    facts->waiting[SEND] = object->waiting_count[SEND];
+    pid_t pid = notify_owner(object);
+    if (pid)
+        facts->queue.notify_pid = pid; /* the kernel names us */
+    pthread_mutex_unlock(&object->lock);
+    object_release(object);
+}
+
+static int gather(struct node *node, struct facts *facts)
+{
+    *facts = (struct facts){0};
+    int fd = node_descriptor(node);
+    if (fd < 0)
+        return fd;
+    int error = ipc_stat(fd, &facts->st);
+    close(fd);
+    if (error)
+        return error;
+    if (node->kind != IPC_SHM && !ask_handle(node, facts))
+        ask_by_name(node, facts);
+    ask_object(node, facts);
+    return 0;
+}
+
+/* ---- Extended attributes ------------------------------------------------------------------------------------------
+ */
+
+bool attr_is_ours(const char *name)
+{
+    return !strncmp(name, PREFIX, strlen(PREFIX));
+}
+
+ssize_t attr_get(struct node *node, const char *name, char text[ATTR_SIZE])
+{
+    if (!attr_is_ours(name))
+        return -ENODATA;
+    name += strlen(PREFIX);
+    for (size_t i = 0; i < ATTRIBUTES; i++) {
+        const struct attribute *attribute = &attributes[i];
+        if (!applies(attribute, node) || strcmp(attribute->name, name))
+            continue;
+        struct facts facts;
+        int error = gather(node, &facts);
+        if (!error && attribute->opens)
+            error = facts.opened;
+        return error ? error : snprintf(text, ATTR_SIZE, attribute->format, attribute->get(&facts));
+    }
+    return -ENODATA;
+}
+
+ssize_t attr_list(const struct node *node, char names[ATTR_LIST_SIZE])
+{
+    size_t length = 0;
+    for (size_t i = 0; i < ATTRIBUTES; i++)
+        if (applies(&attributes[i], node))
+            length += snprintf(names + length, ATTR_LIST_SIZE - length, "%s%s", PREFIX, attributes[i].name) + 1;
+    return length;
+}
+
+/* ---- The `stat` view ------------------------------------------------------------------------------------------------
+ */
+
+static int write_lines(struct node *node, FILE *out)
+{
+    struct facts facts;
+    int error = gather(node, &facts);
+    if (!error)
+        error = facts.opened;
+    for (size_t i = 0; !error && i < ATTRIBUTES; i++)
+        if (applies(&attributes[i], node)) {
+            char text[ATTR_SIZE];
+            snprintf(text, sizeof text, attributes[i].format, attributes[i].get(&facts));
+            fprintf(out, "%s %s\n", attributes[i].name, text);
+        }
+    return error;
+}
+
+int attr_open(struct node *node, int flags, struct handle **handle)
+{
+    struct facts facts;
+    if ((flags & O_ACCMODE) != O_RDONLY)
+        return -EACCES;
+    int error = gather(node, &facts);
+    if (!error)
+        error = facts.opened;
+    return error ? error : content_open(node, write_lines, handle);
+}

@@ -1,0 +1,187 @@
+#include "caller.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static int read_groups(fuse_req_t req, struct caller *caller)
+{
+    int room = 32;
+    for (;;) {
+        gid_t *groups = reallocarray(caller->groups, room, sizeof *groups);
+        if (!groups)
+            return -ENOMEM;
+        caller->groups = groups;
+        int count = fuse_req_getgroups(req, room, groups);
+        if (count <= room) {
+            caller->groups_count = count < 0 ? 0 : count; /* a caller that is gone has no groups */
+            return 0;
+        }
+        room = count;
+    }
+}
+
+/* A umask of the thread's own; threads share it otherwise. */
+static void set_umask(mode_t mask)
+{
+    static __thread bool own;
+    if (!own)
+        own = unshare(CLONE_FS) == 0;
+    if (own)
+        umask(mask);
+}
+
+int caller_assume(fuse_req_t req, struct caller *caller)
+{
+    struct session *session = fuse_req_userdata(req);
+    const struct fuse_ctx *ctx = fuse_req_ctx(req);
+    *caller =
+        (struct caller){.session = session, .uid = ctx->uid, .gid = ctx->gid, .pid = ctx->pid, .umask = ctx->umask};
+    if (!session->everyone) {
+        if (ctx->uid != session->owner)
+            return -EACCES;
+        set_umask(ctx->umask);
+        return 0;
+    }
+    int error = read_groups(req, caller);
+    if (error) {
+        free(caller->groups);
+        return error;
+    }
+    set_umask(ctx->umask);
+    syscall(SYS_setgroups, caller->groups_count, caller->groups);
+    syscall(SYS_setfsgid, caller->gid);
+    syscall(SYS_setfsuid, caller->uid);
+    /* They return what was; asking again tells whether it worked. */
+    if (syscall(SYS_setfsuid, caller->uid) != (long)caller->uid ||
+        syscall(SYS_setfsgid, caller->gid) != (long)caller->gid) {
+        caller_resign(caller);
+        return -EPERM;
+    }
+    return 0;
+}
+
+void caller_resign(struct caller *caller)
+{
+    if (!caller->session->everyone)
+        return;
+    syscall(SYS_setfsuid, 0);
+    syscall(SYS_setfsgid, 0);
+    syscall(SYS_setgroups, 0, NULL);
+    free(caller->groups);
+}
+
+/* ---- Making a queue --------------------------------------------------------------------------------------------- */
+
+/* The caller's limit for queues, in bytes. It is in a file that all may read, for prlimit(2) takes more rights. */
+static struct rlimit queue_limit(pid_t pid)
+{
+    struct rlimit limit;
+    getrlimit(RLIMIT_MSGQUEUE, &limit);
+    char path[32], line[256];
+    snprintf(path, sizeof path, "/proc/%d/limits", pid);
+    FILE *file = fopen(path, "re");
+    if (!file)
+        return limit;
+    static const char name[] = "Max msgqueue size";
+    while (fgets(line, sizeof line, file))
+        if (!strncmp(line, name, strlen(name))) {
+            unsigned long long bytes;
+            bool limited = sscanf(line + strlen(name), "%llu", &bytes) == 1;
+            limit.rlim_cur = limited ? bytes : RLIM_INFINITY;
+        }
+    fclose(file);
+    return limit;
+}
+
+static void send_descriptor(int socket, int fd, int error)
+{
+    union {
+        struct cmsghdr header;
+        char room[CMSG_SPACE(sizeof(int))];
+    } control;
+    struct iovec iov = {&error, sizeof error};
+    struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
+    memset(&control, 0, sizeof control);
+    if (fd >= 0) {
+        message.msg_control = &control;
+        message.msg_controllen = sizeof control;
+        control.header.cmsg_level = SOL_SOCKET;
+        control.header.cmsg_type = SCM_RIGHTS;
+        control.header.cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(&control.header), &fd, sizeof fd);
+    }
+    sendmsg(socket, &message, MSG_NOSIGNAL);
+}
+
+/* The descriptor, or the error; EINTR: the sender ended without a word. */
+static int receive_descriptor(int socket)
+{
+    union {
+        struct cmsghdr header;
+        char room[CMSG_SPACE(sizeof(int))];
+    } control;
+    int error = 0, fd;
+    struct iovec iov = {&error, sizeof error};
+    struct msghdr message = {
+        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+    if (recvmsg(socket, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) != sizeof error)
+        return -EINTR;
+    if (!message.msg_controllen)
+        return error ? error : -EMFILE;
+    memcpy(&fd, CMSG_DATA(&control.header), sizeof fd);
+    return fd;
+}
+
+/* The child: async-signal-safe calls only, as other threads may have held any lock. */
+static void become_and_open(const struct caller *caller, struct ipc *ipc, const struct rlimit *limit, const char *name,
+                            int flags, mode_t mode, const struct ipc_mq_attr *attr, int socket)
+{
+    struct rlimit own;
+    getrlimit(RLIMIT_MSGQUEUE, &own);
+    own.rlim_cur = limit->rlim_cur < own.rlim_max ? limit->rlim_cur : own.rlim_max;
+    syscall(SYS_setfsuid, 0);
+    if (setrlimit(RLIMIT_MSGQUEUE, &own) || syscall(SYS_setresgid, caller->gid, caller->gid, caller->gid) ||
+        syscall(SYS_setresuid, caller->uid, caller->uid, caller->uid)) {
+        send_descriptor(socket, -1, -EPERM);
+        return;
+    }
+    int fd = ipc_mq_open(ipc, name, flags, mode, attr);
+    send_descriptor(socket, fd, fd < 0 ? fd : 0);
+}
+
+int caller_make_queue(const struct caller *caller, struct ipc *ipc, const char *name, int flags, mode_t mode,
+                      const struct ipc_mq_attr *attr)
+{
+    if (!caller->session->everyone)
+        return ipc_mq_open(ipc, name, flags, mode, attr);
+    int sockets[2];
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets))
+        return -errno;
+    struct rlimit limit = queue_limit(caller->pid);
+    pid_t pid = fork();
+    if (pid == 0) {
+        become_and_open(caller, ipc, &limit, name, flags, mode, attr, sockets[1]);
+        _exit(0);
+    }
+    int result = -errno;
+    close(sockets[1]);
+    if (pid > 0) {
+        /* The child is the caller's process too, who may stop it: then it ends. */
+        siginfo_t info;
+        while (waitid(P_PID, pid, &info, WEXITED | WSTOPPED) == 0 && info.si_code == CLD_STOPPED)
+            kill(pid, SIGKILL);
+        result = receive_descriptor(sockets[0]);
+    }
+    close(sockets[0]);
+    return result;
+}

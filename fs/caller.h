@@ -1,0 +1,36 @@
+/*
+ * Acting as the caller.
+ *
+ * With root's mount everybody's requests come to us, and each is done with its caller's fsuid, fsgid, groups and umask,
+ * so that the kernel decides what is permitted. These belong to a thread (the calls are made without libc, whose
+ * functions would change all threads). The real and effective uid stay root's: with the caller's real uid, the caller
+ * could signal us.
+ */
+#ifndef CALLER_H
+#define CALLER_H
+
+#include "session.h"
+
+struct caller {
+    const struct session *session;
+    uid_t uid;
+    gid_t gid;
+    pid_t pid; /* of the thread that called; alive until the request is answered, 0 if in no namespace of ours */
+    mode_t umask;
+    gid_t *groups;
+    int groups_count;
+};
+
+/* From now on the thread has the caller's rights. EACCES: the mount is another user's. ENOMEM. */
+int caller_assume(fuse_req_t req, struct caller *caller);
+/* And now its own again. */
+void caller_resign(struct caller *caller);
+
+/*
+ * ipc_mq_open in a short-lived process that is the caller through and through, for a queue counts against the real
+ * uid's RLIMIT_MSGQUEUE. Call it as the caller.
+ */
+int caller_make_queue(const struct caller *caller, struct ipc *ipc, const char *name, int flags, mode_t mode,
+                      const struct ipc_mq_attr *attr);
+
+#endif

@@ -1,0 +1,255 @@
+/* The command: ipcfs [options] MOUNTPOINT. */
+#include "park.h"
+#include "session.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+enum { EXIT_USAGE = 2 };
+
+struct settings {
+    bool helper; /* run as mount.ipcfs: the first argument is a source, which means nothing */
+    bool source_seen;
+    int help;
+    int version;
+    int foreground;
+    int debug;
+    char *mountpoint;
+};
+
+enum { KEY_IGNORED };
+
+/* libfuse's messages come from the same command as ours. */
+static void log_message(enum fuse_log_level level, const char *format, va_list arguments)
+{
+    if (level < FUSE_LOG_DEBUG) {
+        fputs("ipcfs: ", stderr);
+        if (!strncmp(format, "fuse: ", 6))
+            format += 6;
+    }
+    vfprintf(stderr, format, arguments);
+}
+
+static const struct fuse_opt options[] = {
+    {"-h", offsetof(struct settings, help), 1},
+    {"--help", offsetof(struct settings, help), 1},
+    {"-V", offsetof(struct settings, version), 1},
+    {"--version", offsetof(struct settings, version), 1},
+    {"-f", offsetof(struct settings, foreground), 1},
+    {"-d", offsetof(struct settings, debug), 1},
+    {"debug", offsetof(struct settings, debug), 1},
+    FUSE_OPT_KEY("-d", FUSE_OPT_KEY_KEEP),
+    FUSE_OPT_KEY("debug", FUSE_OPT_KEY_KEEP),
+    /* What mount(8) hands on that is for fstab(5) alone. */
+    FUSE_OPT_KEY("nofail", KEY_IGNORED),
+    FUSE_OPT_KEY("_netdev", KEY_IGNORED),
+    FUSE_OPT_KEY("auto", KEY_IGNORED),
+    FUSE_OPT_KEY("noauto", KEY_IGNORED),
+    FUSE_OPT_END,
+};
+
+static const char help[] = "Usage: ipcfs [options] MOUNTPOINT\n"
+                           "Mount this machine's POSIX semaphores, shared memory and message queues as\n"
+                           "files in MOUNTPOINT/sem, /shm and /mq.\n"
+                           "\n"
+                           "  -h, --help       show this and exit\n"
+                           "  -V, --version    show the version and exit\n"
+                           "  -f               stay in the foreground\n"
+                           "  -d, -o debug     stay in the foreground and show each request\n"
+                           "  -o OPTION[,...]  mount options; those of mount(8) (ro, nosuid, noexec ...)\n"
+                           "                   and of mount.fuse3(8) (allow_other, auto_unmount, fsname=)\n"
+                           "\n"
+                           "Root's mount serves all users, each with their own rights; another user's\n"
+                           "serves that user. Unmount with umount, or fusermount3 -u as a user.\n"
+                           "\n"
+                           "Exit status: 0 success, 1 it could not be mounted or served, 2 wrong usage.\n"
+                           "See ipcfs(8), and ipcfs(5) or MOUNTPOINT/README for how to use the files.\n";
+
+static int on_argument(void *data, const char *arg, int key, struct fuse_args *rest)
+{
+    (void)rest;
+    struct settings *settings = data;
+    if (key == KEY_IGNORED || (key == FUSE_OPT_KEY_OPT && !strncmp(arg, "x-", 2)))
+        return 0;
+    if (key != FUSE_OPT_KEY_NONOPT)
+        return 1;
+    if (settings->helper && !settings->source_seen) {
+        settings->source_seen = true;
+        return 0;
+    }
+    if (settings->mountpoint) {
+        fprintf(stderr, "ipcfs: %s: one mount point at a time; %s is one already\n", arg, settings->mountpoint);
+        return -1;
+    }
+    settings->mountpoint = strdup(arg);
+    return settings->mountpoint ? 0 : -1;
+}
+
+/* The mount point's full path, as we leave the current directory; NULL after a message. */
+static char *check_mountpoint(const char *mountpoint)
+{
+    struct stat st;
+    if (stat(mountpoint, &st)) {
+        if (errno == ENOENT)
+            fprintf(stderr, "ipcfs: %s: no such directory; make it first: mkdir -p %s\n", mountpoint, mountpoint);
+        else if (errno == ENOTCONN)
+            fprintf(stderr, "ipcfs: %s: a mount whose daemon has ended; unmount it first: umount %s\n", mountpoint,
+                    mountpoint);
+        else
+            fprintf(stderr, "ipcfs: %s: %s\n", mountpoint, strerror(errno));
+        return NULL;
+    }
+    if (!S_ISDIR(st.st_mode)) {
+        fprintf(stderr, "ipcfs: %s: not a directory; choose one to mount on\n", mountpoint);
+        return NULL;
+    }
+    char *path = realpath(mountpoint, NULL);
+    if (!path)
+        fprintf(stderr, "ipcfs: %s: %s\n", mountpoint, strerror(errno));
+    return path;
+}
+
+static bool check_device(void)
+{
+    if (access("/dev/fuse", F_OK)) {
+        fprintf(stderr,
+                "ipcfs: /dev/fuse: %s; load the kernel's module (modprobe fuse) or, in a container, pass the "
+                "device in (--device /dev/fuse)\n",
+                strerror(errno));
+        return false;
+    }
+    return true;
+}
+
+static void explain(int error)
+{
+    const char *why = strerror(-error);
+    if (error == -ENOSYS)
+        why = "the kernel has no futex_waitv(2); Linux 5.16 or later is needed";
+    else if (error == -ENOTSUP)
+        why =
+            "semaphores of this libc are not laid out as glibc's 64-bit ones since 2.21, which is what ipcfs works on";
+    else if (error == -ENOENT)
+        why = "/dev/shm and /proc are needed; mount them first";
+    fprintf(stderr, "ipcfs: cannot start: %s\n", why);
+}
+
+static int set_up(struct session *session)
+{
+    session->owner = geteuid();
+    session->group = getegid();
+    session->everyone = session->owner == 0;
+    clock_gettime(CLOCK_REALTIME, &session->started);
+    pthread_mutex_init(&session->retired_lock, NULL);
+    pthread_mutex_init(&session->notifier_lock, NULL);
+    int error = ipc_new(&session->ipc);
+    if (!error)
+        error = nodes_setup(session);
+    if (!error)
+        error = objects_setup(session);
+    if (!error)
+        error = timers_setup(&session->timers);
+    if (error)
+        return error;
+    session->epoll = epoll_create1(EPOLL_CLOEXEC);
+    session->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    return session->epoll < 0 || session->bell < 0 ? -errno : 0;
+}
+
+static void tear_down(struct session *session)
+{
+    nodes_free(session);
+    ipc_free(session->ipc);
+    objects_free(session);
+    timers_free(&session->timers);
+    close(session->epoll);
+    close(session->bell);
+}
+
+/* Every open queue is a descriptor. */
+static void raise_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
+static int serve(struct session *session, struct fuse_args *args, const struct settings *settings,
+                 const char *mountpoint)
+{
+    char defaults[] = "fsname=ipcfs,subtype=ipcfs,allow_other";
+    if (!session->everyone)
+        *strrchr(defaults, ',') = 0;
+    if (fuse_opt_add_arg(args, "-o") || fuse_opt_add_arg(args, defaults))
+        return EXIT_FAILURE;
+    session->fuse = fuse_session_new(args, &operations, sizeof operations, session);
+    if (!session->fuse) {
+        fprintf(stderr, "ipcfs: see ipcfs --help for the options\n");
+        return EXIT_USAGE;
+    }
+    int status = EXIT_FAILURE;
+    if (fuse_session_mount(session->fuse, mountpoint)) {
+        fprintf(stderr, "ipcfs: %s: could not be mounted%s\n", mountpoint,
+                session->everyone ? "" : "; an ordinary user needs fusermount3 and the right to write the directory");
+    } else {
+        if (fuse_daemonize(settings->foreground || settings->debug) == 0) {
+            int error = session_serve(session);
+            if (error)
+                fprintf(stderr, "ipcfs: %s: %s\n", mountpoint, strerror(-error));
+            else
+                status = EXIT_SUCCESS;
+        }
+        fuse_session_unmount(session->fuse);
+    }
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    struct fuse_args args = FUSE_ARGS_INIT(argc, argv);
+    const char *name = strrchr(argv[0], '/');
+    struct settings settings = {.helper = !strncmp(name ? name + 1 : argv[0], "mount.", 6)};
+    fuse_set_log_func(log_message);
+    if (fuse_opt_parse(&args, &settings, options, on_argument))
+        return EXIT_USAGE;
+    if (settings.help) {
+        fputs(help, stdout);
+        return EXIT_SUCCESS;
+    }
+    if (settings.version) {
+        puts("ipcfs " VERSION);
+        return EXIT_SUCCESS;
+    }
+    if (!settings.mountpoint) {
+        fprintf(stderr, "ipcfs: no mount point; say where, for example: ipcfs /mnt/ipc (see ipcfs --help)\n");
+        return EXIT_USAGE;
+    }
+    char *mountpoint = check_mountpoint(settings.mountpoint);
+    int status = EXIT_FAILURE;
+    if (mountpoint && check_device()) {
+        static struct session session;
+        raise_limit();
+        int error = set_up(&session);
+        if (error) {
+            explain(error);
+        } else {
+            status = serve(&session, &args, &settings, mountpoint);
+            tear_down(&session);
+            if (session.fuse)
+                fuse_session_destroy(session.fuse);
+        }
+    }
+    free(mountpoint);
+    free(settings.mountpoint);
+    fuse_opt_free_args(&args);
+    return status;
+}

@@ -1,0 +1,224 @@
+/* Message queues as files: a read receives, a write sends. */
+#include "kind.h"
+#include "notify.h"
+#include "text.h"
+
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+static int open_mq(struct handle *handle, const char *name, mode_t mode, const struct caller *caller)
+{
+    struct ipc *ipc = handle->session->ipc;
+    const int way = (handle->view->notify ? O_RDONLY : handle->flags & O_ACCMODE) | O_NONBLOCK;
+    int fd = -ENOENT;
+    if (!(handle->flags & O_CREAT) || !(handle->flags & O_EXCL))
+        fd = ipc_mq_open(ipc, name, way, 0, NULL);
+    if (fd == -ENOENT && handle->flags & O_CREAT) {
+        struct ipc_mq_attr attr = {.max_messages = handle->view->max_messages,
+                                   .max_message_size = handle->view->max_message_size};
+        ipc_mq_defaults(&attr);
+        fd = caller_make_queue(caller, ipc, name, way | O_CREAT | (handle->flags & O_EXCL), mode, &attr);
+    }
+    if (fd < 0)
+        return fd;
+    struct ipc_mq_attr attr;
+    int error = ipc_mq_getattr(fd, &attr);
+    if (error) {
+        close(fd);
+        return error;
+    }
+    handle->fd = fd;
+    handle->message_size = attr.max_message_size;
+    return 0;
+}
+
+static void close_mq(struct handle *handle)
+{
+    line_free(&handle->line);
+    close(handle->fd);
+}
+
+static int descriptor(const struct handle *handle)
+{
+    return handle->fd;
+}
+
+static bool is_nonblocking(const struct handle *handle)
+{
+    return handle->view->nonblock || handle->flags & O_NONBLOCK;
+}
+
+/* A stream goes on where the last read left off in a message that was too long for it. */
+static bool give_rest(fuse_req_t req, struct handle *handle, size_t size)
+{
+    pthread_mutex_lock(&handle->lock);
+    struct result *last = handle->last;
+    size_t rest = last ? last->size - handle->given : 0;
+    if (rest) {
+        size_t given = handle->given;
+        rest = rest < size ? rest : size;
+        handle->given += rest;
+        __atomic_add_fetch(&last->refs, 1, __ATOMIC_RELAXED);
+        pthread_mutex_unlock(&handle->lock);
+        fuse_reply_buf(req, last->data + given, rest);
+        result_release(last);
+        return true;
+    }
+    pthread_mutex_unlock(&handle->lock);
+    return false;
+}
+
+static void read_mq(fuse_req_t req, struct handle *handle, size_t size, off_t offset)
+{
+    (void)offset;
+    if (handle->view->notify) {
+        notify_read(req, handle, size);
+        return;
+    }
+    if (handle->view->stream && give_rest(req, handle, size))
+        return;
+    struct parked *parked = parked_new(req, handle, RECEIVE, NULL, 0);
+    if (!parked)
+        return;
+    parked->size = size;
+    parked->deadline = deadline_of(handle->view);
+    park(parked, is_nonblocking(handle));
+}
+
+static void write_mq(fuse_req_t req, struct handle *handle, const char *data, size_t size, off_t offset)
+{
+    (void)offset;
+    if (handle->view->notify) {
+        notify_write(req, handle, data, size);
+        return;
+    }
+    if (!handle->view->text && size > handle->session->message_max) {
+        fuse_reply_err(req, EMSGSIZE); /* the kernel may have split it */
+        return;
+    }
+    if (handle->view->text && size && data[size - 1] != '\n')
+        line_began(&handle->line, fuse_req_ctx(req)->pid);
+    struct parked *parked = parked_new(req, handle, SEND, data, size);
+    if (!parked)
+        return;
+    parked->deadline = deadline_of(handle->view);
+    park(parked, is_nonblocking(handle));
+}
+
+/* The last line may lack its newline, and the queue its room: it is sent when there is some, and the handle goes then.
+ */
+static bool flush(struct handle *handle)
+{
+    struct parked *parked;
+    if (!line_is_whole(&handle->line) || !(parked = parked_new(NULL, handle, SEND, "\n", 1)))
+        return false;
+    park(parked, false);
+    return true;
+}
+
+/* ---- Waiting ---------------------------------------------------------------------------------------------------- */
+
+static int attempt(struct parked *parked)
+{
+    if (parked->direction == RECEIVE)
+        return text_receive(parked);
+    return parked->handle->view->text ? text_send(parked) : text_send_message(parked);
+}
+
+/* A message that nobody got goes back behind those of its priority. */
+static void undo(struct parked *parked)
+{
+    char path[64];
+    if (parked->handle->view->text || parked->handle->view->in_band)
+        return; /* framed, and perhaps several */
+    snprintf(path, sizeof path, "/proc/self/fd/%d", parked->handle->fd);
+    int fd = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    ipc_mq_send(fd, parked->result->data, parked->result->size, parked->priority, NULL);
+    close(fd);
+}
+
+static unsigned ready(struct handle *handle)
+{
+    if (handle->view->notify)
+        return notify_ready(handle);
+    struct pollfd poll_fd = {.fd = handle->fd, .events = POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM};
+    return poll(&poll_fd, 1, 0) < 0 ? POLLERR : (unsigned)poll_fd.revents;
+}
+
+/* What epoll watches is the queue's, not a handle's: a copy of any handle's descriptor does. */
+static int epoll_descriptor(struct object *object)
+{
+    if (object->fd >= 0)
+        return object->fd;
+    for (enum direction direction = RECEIVE; direction <= SEND && object->fd < 0; direction++)
+        if (!TAILQ_EMPTY(&object->waiting[direction]))
+            object->fd = fcntl(TAILQ_FIRST(&object->waiting[direction])->handle->fd, F_DUPFD_CLOEXEC, 0);
+    if (object->fd < 0 && !LIST_EMPTY(&object->polls))
+        object->fd = fcntl(LIST_FIRST(&object->polls)->fd, F_DUPFD_CLOEXEC, 0);
+    return object->fd < 0 ? -errno : object->fd;
+}
+
+static bool is_waited_for(const struct object *object)
+{
+    return !TAILQ_EMPTY(&object->waiting[RECEIVE]) || !TAILQ_EMPTY(&object->waiting[SEND]) ||
+           !LIST_EMPTY(&object->polls);
+}
+
+/* Edge-triggered, and left alone once it is there: each change of a queue is one event, and adding it is one too. */
+static int watch(struct object *object)
+{
+    struct session *session = object->session;
+    if (!is_waited_for(object)) {
+        if (object->watched && !object->retiring)
+            session_retire(object);
+        return 0;
+    }
+    if (object->watched)
+        return 0;
+    int fd = epoll_descriptor(object);
+    if (fd < 0)
+        return fd;
+    struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLET, .data.ptr = object};
+    if (epoll_ctl(session->epoll, EPOLL_CTL_ADD, fd, &event))
+        return -errno;
+    object_hold(object);
+    object->watched = true;
+    return 0;
+}
+
+void queue_changed(struct object *object)
+{
+    struct parked_list done = TAILQ_HEAD_INITIALIZER(done);
+    pthread_mutex_lock(&object->lock);
+    object_serve_locked(object, true, &done);
+    bool unwatch = object->watched && !is_waited_for(object);
+    if (unwatch) {
+        epoll_ctl(object->session->epoll, EPOLL_CTL_DEL, object->fd, NULL);
+        object->watched = false;
+    }
+    pthread_mutex_unlock(&object->lock);
+    parked_finish_all(&done);
+    if (unwatch)
+        object_release(object);
+}
+
+const struct kind mq_kind = {
+    .id = IPC_MQ,
+    .open = open_mq,
+    .close = close_mq,
+    .descriptor = descriptor,
+    .read = read_mq,
+    .write = write_mq,
+    .attempt = attempt,
+    .undo = undo,
+    .watch = watch,
+    .ready = ready,
+    .flush = flush,
+};

@@ -1,0 +1,818 @@
+/*
+ * The requests of the kernel, each answered exactly once: here, or by what it is handed to.
+ *
+ * What is done by name or changes something is done as the caller. Reading and writing need no more rights than the
+ * descriptor has, as ever.
+ */
+#include "attr.h"
+#include "file.h"
+#include "kind.h"
+
+#include <limits.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+/* Names of directories mean the same for ever; all else is as it is now, and may be changed by anybody at any time. */
+#define DIRECTORY_TIMEOUT 86400.0
+
+static struct session *session_of(fuse_req_t req)
+{
+    return fuse_req_userdata(req);
+}
+
+static struct node *node_in(fuse_req_t req, fuse_ino_t number)
+{
+    return node_of(session_of(req), number);
+}
+
+static struct handle *handle_in(const struct fuse_file_info *fi)
+{
+    return (struct handle *)(uintptr_t)fi->fh;
+}
+
+/* ---- Attributes ------------------------------------------------------------------------------------------------- */
+
+/* What the user sees of an object. Sizes of 0 mean unknown, as in /proc: some runtimes would cut messages to them. */
+static void show_object(enum ipc_kind kind, struct stat *st)
+{
+    st->st_ino = visible_ino(kind, st->st_ino);
+    if (kind != IPC_SHM)
+        st->st_size = st->st_blocks = 0;
+}
+
+/*
+ * With fs.protected_regular the kernel refuses O_CREAT, and so the shell's `>`, on other users' files in a sticky
+ * directory that all may write. It does so for /dev/shm's files anyway, but not in sem_open(3) and mq_open(3): there
+ * the objects' own modes decide, and so they do here. Removing others' objects is refused by the real directory.
+ */
+static bool hides_sticky_bit(enum ipc_kind kind)
+{
+    char text[4] = "0";
+    int fd = kind == IPC_SHM ? -1 : open("/proc/sys/fs/protected_regular", O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    ssize_t n = read(fd, text, sizeof text - 1);
+    close(fd);
+    return n > 0 && *text != '0';
+}
+
+static int stat_directory(struct node *node, struct stat *st)
+{
+    struct session *session = node->session;
+    if (node->type == NODE_ROOT) {
+        *st =
+            (struct stat){.st_mode = S_IFDIR | 0555, .st_nlink = 5, .st_uid = session->owner, .st_gid = session->group};
+        st->st_atim = st->st_mtim = st->st_ctim = session->started;
+    } else {
+        int error = ipc_stat_directory(session->ipc, node->kind, st);
+        if (error)
+            return error;
+        if (hides_sticky_bit(node->kind))
+            st->st_mode &= ~S_ISVTX;
+        st->st_nlink = 2;
+        st->st_size = st->st_blocks = 0;
+    }
+    st->st_ino = node->ino;
+    return 0;
+}
+
+static int stat_node(struct node *node, struct stat *st)
+{
+    if (node->type == NODE_FILE)
+        return file_stat(node, st);
+    if (node->type != NODE_OBJECT)
+        return stat_directory(node, st);
+    int fd = node_descriptor(node);
+    if (fd < 0)
+        return fd;
+    int error = ipc_stat(fd, st);
+    close(fd);
+    show_object(node->kind, st);
+    return error;
+}
+
+static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    (void)fi;
+    struct caller caller;
+    struct stat st;
+    int error = caller_assume(req, &caller);
+    if (!error) {
+        error = stat_node(node_in(req, ino), &st);
+        caller_resign(&caller);
+    }
+    if (error)
+        fuse_reply_err(req, -error);
+    else
+        fuse_reply_attr(req, &st, 0);
+}
+
+static int resize(struct node *node, const struct fuse_file_info *fi, off_t size)
+{
+    if (node->kind != IPC_SHM)
+        return size ? -EINVAL : 0; /* O_TRUNC changes nothing */
+    if (fi)
+        return ipc_shm_resize(handle_in(fi)->fd, size);
+    char *name = node_name(node);
+    if (!name)
+        return -ENOMEM;
+    int fd = ipc_shm_open(node->session->ipc, name, O_WRONLY, 0);
+    free(name);
+    if (fd < 0)
+        return fd;
+    struct stat st;
+    int error = ipc_stat(fd, &st);
+    if (!error)
+        error = st.st_ino == node->inode ? ipc_shm_resize(fd, size) : -ESTALE;
+    close(fd);
+    return error;
+}
+
+static struct timespec time_to_set(int to_set, int set, int now, struct timespec time)
+{
+    if (to_set & now)
+        return (struct timespec){.tv_nsec = UTIME_NOW};
+    return to_set & set ? time : (struct timespec){.tv_nsec = UTIME_OMIT};
+}
+
+static int change(struct node *node, const struct stat *attr, int to_set, const struct fuse_file_info *fi)
+{
+    int error = 0;
+    if (to_set & FUSE_SET_ATTR_SIZE)
+        error = resize(node, fi, attr->st_size);
+    int fd = error ? error : node_descriptor(node);
+    if (fd < 0)
+        return fd;
+    if (to_set & FUSE_SET_ATTR_MODE)
+        error = ipc_chmod(fd, attr->st_mode & 07777);
+    if (!error && to_set & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID))
+        error = ipc_chown(fd, to_set & FUSE_SET_ATTR_UID ? attr->st_uid : (uid_t)-1,
+                          to_set & FUSE_SET_ATTR_GID ? attr->st_gid : (gid_t)-1);
+    const struct timespec times[2] = {
+        time_to_set(to_set, FUSE_SET_ATTR_ATIME, FUSE_SET_ATTR_ATIME_NOW, attr->st_atim),
+        time_to_set(to_set, FUSE_SET_ATTR_MTIME, FUSE_SET_ATTR_MTIME_NOW, attr->st_mtim),
+    };
+    if (!error && (times[0].tv_nsec != UTIME_OMIT || times[1].tv_nsec != UTIME_OMIT))
+        error = ipc_utimens(fd, times);
+    close(fd);
+    return error;
+}
+
+static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set, struct fuse_file_info *fi)
+{
+    struct node *node = node_in(req, ino);
+    struct caller caller;
+    struct stat st;
+    int error = caller_assume(req, &caller);
+    if (!error) {
+        error = node->type == NODE_OBJECT ? change(node, attr, to_set, fi) : -EPERM;
+        if (!error)
+            error = stat_node(node, &st);
+        caller_resign(&caller);
+    }
+    if (error)
+        fuse_reply_err(req, -error);
+    else
+        fuse_reply_attr(req, &st, 0);
+}
+
+static void op_access(fuse_req_t req, fuse_ino_t ino, int mask)
+{
+    struct node *node = node_in(req, ino);
+    struct caller caller;
+    int error = caller_assume(req, &caller);
+    if (!error) {
+        if (node->type == NODE_OBJECT) {
+            int fd = node_descriptor(node);
+            error = fd < 0 ? fd : ipc_access(fd, mask);
+            if (fd >= 0)
+                close(fd);
+        } else if (node->type != NODE_DIRECTORY && mask & W_OK) {
+            error = -EACCES;
+        }
+        caller_resign(&caller);
+    }
+    fuse_reply_err(req, -error);
+}
+
+/* ---- Look-up ---------------------------------------------------------------------------------------------------- */
+
+/* What there is by a name: the node, with a reference, and its attributes. */
+static int look_up_in_root(struct session *session, const char *name, struct fuse_entry_param *entry)
+{
+    enum ipc_kind kind;
+    struct view view;
+    struct node *node;
+    int error = view_parse(name, &kind, &view);
+    if (error == -ENOENT) {
+        const struct root_file *file = file_find(name);
+        if (!file)
+            return error;
+        node = node_for_file(session, file);
+    } else if (error) {
+        return error;
+    } else {
+        node = node_for_directory(session, name, kind, &view);
+    }
+    if (!node)
+        return -ENOMEM;
+    error = stat_node(node, &entry->attr);
+    if (error) {
+        node_release(node, 1);
+        return error;
+    }
+    entry->ino = node_number(node);
+    entry->entry_timeout = DIRECTORY_TIMEOUT;
+    return 0;
+}
+
+static int look_up_object(struct node *directory, const char *name, struct fuse_entry_param *entry)
+{
+    int fd = ipc_locate(directory->session->ipc, directory->kind, name);
+    if (fd < 0)
+        return fd;
+    int error = ipc_stat(fd, &entry->attr);
+    close(fd);
+    if (error)
+        return error;
+    struct node *node = node_for_object(directory, name, &entry->attr);
+    if (!node)
+        return -ENOMEM;
+    show_object(node->kind, &entry->attr);
+    entry->ino = node_number(node);
+    return 0;
+}
+
+static int look_up(struct node *directory, const char *name, struct fuse_entry_param *entry)
+{
+    *entry = (struct fuse_entry_param){0};
+    if (directory->type == NODE_ROOT)
+        return look_up_in_root(directory->session, name, entry);
+    return directory->type == NODE_DIRECTORY ? look_up_object(directory, name, entry) : -ENOTDIR;
+}
+
+static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+    struct fuse_entry_param entry;
+    struct caller caller;
+    int error = caller_assume(req, &caller);
+    if (!error) {
+        error = look_up(node_in(req, parent), name, &entry);
+        caller_resign(&caller);
+    }
+    if (error)
+        fuse_reply_err(req, -error);
+    else if (fuse_reply_entry(req, &entry) == -ENOENT)
+        node_release(node_of(session_of(req), entry.ino), 1);
+}
+
+static void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t lookups)
+{
+    node_release(node_in(req, ino), lookups);
+    fuse_reply_none(req);
+}
+
+static void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets)
+{
+    for (size_t i = 0; i < count; i++)
+        node_release(node_in(req, forgets[i].ino), forgets[i].nlookup);
+    fuse_reply_none(req);
+}
+
+/* ---- Making, removing, renaming -----------------------------------------------------------------------------------
+ */
+
+static void set_open_flags(struct fuse_file_info *fi, struct handle *handle)
+{
+    fi->fh = (uintptr_t)handle;
+    fi->direct_io = 1;
+    fi->noflush = 1; /* a flush would wait behind a write that waits for room */
+}
+
+static int create(fuse_req_t req, fuse_ino_t parent, const char *name, int flags, mode_t mode, struct handle **handle)
+{
+    struct node *directory = node_in(req, parent);
+    struct caller caller;
+    int error = caller_assume(req, &caller);
+    if (error)
+        return error;
+    if (directory->type != NODE_DIRECTORY)
+        error = -EPERM;
+    else if (directory->view.stat)
+        error = -EACCES;
+    else
+        error = handle_open(directory, NULL, name, flags | O_CREAT, mode & 07777, &caller, handle);
+    caller_resign(&caller);
+    return error;
+}
+
+/* The kernel's look-up of a handle's node, which has one reference more than it counts. */
+static int entry_of(struct handle *handle, struct fuse_entry_param *entry)
+{
+    *entry = (struct fuse_entry_param){.ino = node_number(handle->node)};
+    int error = ipc_stat(handle->kind->descriptor(handle), &entry->attr);
+    show_object(handle->kind->id, &entry->attr);
+    return error;
+}
+
+static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
+{
+    struct handle *handle;
+    struct fuse_entry_param entry;
+    int error = create(req, parent, name, fi->flags, mode, &handle);
+    if (error) {
+        fuse_reply_err(req, -error);
+        return;
+    }
+    struct node *node = handle->node;
+    error = entry_of(handle, &entry);
+    set_open_flags(fi, handle);
+    if (error)
+        fuse_reply_err(req, -error);
+    if (error || fuse_reply_create(req, &entry, fi) == -ENOENT) {
+        handle_free(handle);
+        node_release(node, 1);
+    }
+}
+
+static void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t device)
+{
+    (void)device;
+    struct handle *handle;
+    struct fuse_entry_param entry;
+    int error = S_ISREG(mode) ? create(req, parent, name, O_RDWR | O_EXCL, mode, &handle) : -EPERM;
+    if (error) {
+        fuse_reply_err(req, -error);
+        return;
+    }
+    struct node *node = handle->node;
+    error = entry_of(handle, &entry);
+    handle_free(handle);
+    if (error)
+        fuse_reply_err(req, -error);
+    if (error || fuse_reply_entry(req, &entry) == -ENOENT)
+        node_release(node, 1);
+}
+
+static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
+{
+    (void)parent, (void)name, (void)mode;
+    fuse_reply_err(req, EPERM);
+}
+
+static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
+{
+    (void)target, (void)parent, (void)name;
+    fuse_reply_err(req, EPERM);
+}
+
+static void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *name)
+{
+    (void)ino, (void)parent, (void)name;
+    fuse_reply_err(req, EPERM);
+}
+
+static void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+    struct node *directory = node_in(req, parent);
+    struct caller caller;
+    int error = caller_assume(req, &caller);
+    if (!error) {
+        error = directory->type == NODE_DIRECTORY ? ipc_unlink(directory->session->ipc, directory->kind, name) : -EPERM;
+        caller_resign(&caller);
+    }
+    fuse_reply_err(req, -error);
+}
+
+static void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+    (void)parent, (void)name;
+    fuse_reply_err(req, EPERM);
+}
+
+/* Never EXDEV: mv(1) would copy then, and copying a queue eats it. */
+static void op_rename(fuse_req_t req, fuse_ino_t from, const char *name, fuse_ino_t to, const char *new_name,
+                      unsigned flags)
+{
+    struct node *old = node_in(req, from), *new = node_in(req, to);
+    struct caller caller;
+    int error = caller_assume(req, &caller);
+    if (!error) {
+        bool segments =
+            old->type == NODE_DIRECTORY && new->type == NODE_DIRECTORY && old->kind == IPC_SHM &&new->kind == IPC_SHM;
+        error = segments ? ipc_shm_rename(old->session->ipc, name, new_name, flags) : -EOPNOTSUPP;
+        caller_resign(&caller);
+    }
+    fuse_reply_err(req, -error);
+}
+
+/* ---- Opening ---------------------------------------------------------------------------------------------------- */
+
+static int open_node(struct node *node, int flags, const struct caller *caller, struct handle **handle)
+{
+    if (node->type == NODE_FILE)
+        return file_open(node, flags, handle);
+    if (node->type != NODE_OBJECT)
+        return -EISDIR;
+    if (node->parent->view.stat)
+        return attr_open(node, flags, handle);
+    char *name = node_name(node);
+    if (!name)
+        return -ENOMEM;
+    int error = handle_open(node->parent, node, name, flags, 0, caller, handle);
+    free(name);
+    return error == -ENOENT ? -ESTALE : error; /* the kernel looks it up again */
+}
+
+static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    struct handle *handle;
+    struct caller caller;
+    int error = caller_assume(req, &caller);
+    if (!error) {
+        error = open_node(node_in(req, ino), fi->flags, &caller, &handle);
+        caller_resign(&caller);
+    }
+    if (error) {
+        fuse_reply_err(req, -error);
+        return;
+    }
+    set_open_flags(fi, handle);
+    if (fuse_reply_open(req, fi) == -ENOENT)
+        handle_free(handle);
+}
+
+static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    (void)ino;
+    struct handle *handle = handle_in(fi);
+    if (!handle->kind->flush || !handle->kind->flush(handle))
+        handle_free(handle);
+    fuse_reply_err(req, 0);
+}
+
+/* ---- Reading and writing ------------------------------------------------------------------------------------------
+ */
+
+/* A read at a later offset: what the last operation of this handle gave, from there on. */
+static void continue_reading(fuse_req_t req, struct handle *handle, size_t size, off_t offset)
+{
+    pthread_mutex_lock(&handle->lock);
+    struct result *last = handle->last;
+    if (last)
+        __atomic_add_fetch(&last->refs, 1, __ATOMIC_RELAXED);
+    pthread_mutex_unlock(&handle->lock);
+    size_t rest = last && (size_t)offset < last->size ? last->size - offset : 0;
+    fuse_reply_buf(req, rest ? last->data + offset : NULL, rest < size ? rest : size);
+    result_release(last);
+}
+
+static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
+{
+    (void)ino;
+    struct handle *handle = handle_in(fi);
+    __atomic_store_n(&handle->flags, fi->flags, __ATOMIC_RELAXED); /* O_NONBLOCK may come and go */
+    if (offset && !handle->kind->plain && !handle->view->stream)
+        continue_reading(req, handle, size, offset);
+    else
+        handle->kind->read(req, handle, size, offset);
+}
+
+static void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off_t offset,
+                     struct fuse_file_info *fi)
+{
+    (void)ino;
+    struct handle *handle = handle_in(fi);
+    __atomic_store_n(&handle->flags, fi->flags, __ATOMIC_RELAXED);
+    handle->kind->write(req, handle, data, size, offset);
+}
+
+static void op_poll(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, struct fuse_pollhandle *poll)
+{
+    (void)ino;
+    struct handle *handle = handle_in(fi);
+    if (handle->object) {
+        object_poll(req, handle, poll, fi->poll_events);
+        return;
+    }
+    if (poll)
+        fuse_pollhandle_destroy(poll);
+    fuse_reply_poll(req, POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM);
+}
+
+static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
+{
+    (void)ino, (void)datasync, (void)fi;
+    fuse_reply_err(req, 0); /* memory is as safe as it will be */
+}
+
+static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length,
+                         struct fuse_file_info *fi)
+{
+    (void)ino;
+    struct handle *handle = handle_in(fi);
+    if (!handle->kind->plain)
+        fuse_reply_err(req, EOPNOTSUPP);
+    else
+        fuse_reply_err(req, fallocate(handle->fd, mode, offset, length) ? errno : 0);
+}
+
+static void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, struct fuse_file_info *fi)
+{
+    (void)ino;
+    struct handle *handle = handle_in(fi);
+    if (!handle->kind->plain) {
+        fuse_reply_err(req, ENXIO);
+        return;
+    }
+    off_t found = lseek(handle->fd, offset, whence);
+    if (found < 0)
+        fuse_reply_err(req, errno);
+    else
+        fuse_reply_lseek(req, found);
+}
+
+static void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t offset_in, struct fuse_file_info *fi_in,
+                               fuse_ino_t ino_out, off_t offset_out, struct fuse_file_info *fi_out, size_t size,
+                               int flags)
+{
+    (void)ino_in, (void)ino_out;
+    struct handle *in = handle_in(fi_in), *out = handle_in(fi_out);
+    if (!in->kind->plain || !out->kind->plain) {
+        fuse_reply_err(req, EOPNOTSUPP);
+        return;
+    }
+    ssize_t n = copy_file_range(in->fd, &offset_in, out->fd, &offset_out, size, flags);
+    if (n < 0)
+        fuse_reply_err(req, errno);
+    else
+        fuse_reply_write(req, n);
+}
+
+/* ---- Directories --------------------------------------------------------------------------------------------------
+ */
+
+/* What a directory held when it was read from its beginning. */
+struct listing {
+    struct listed {
+        char *name;
+        ino_t ino;
+        mode_t type;
+    } * entries;
+    size_t count, room;
+    bool filled;
+};
+
+static int add_entry(struct listing *listing, const char *name, ino_t ino, mode_t type)
+{
+    if (listing->count == listing->room) {
+        size_t room = listing->room ? listing->room * 2 : 32;
+        struct listed *entries = reallocarray(listing->entries, room, sizeof *entries);
+        if (!entries)
+            return -ENOMEM;
+        listing->entries = entries;
+        listing->room = room;
+    }
+    char *copy = strdup(name);
+    if (!copy)
+        return -ENOMEM;
+    listing->entries[listing->count++] = (struct listed){copy, ino, type};
+    return 0;
+}
+
+static void clear_listing(struct listing *listing)
+{
+    for (size_t i = 0; i < listing->count; i++)
+        free(listing->entries[i].name);
+    listing->count = 0;
+}
+
+struct filling {
+    struct listing *listing;
+    enum ipc_kind kind;
+};
+
+static int add_object(void *arg, const char *name, ino_t ino)
+{
+    struct filling *filling = arg;
+    return add_entry(filling->listing, name, visible_ino(filling->kind, ino), S_IFREG);
+}
+
+static int fill_listing(struct node *node, struct listing *listing)
+{
+    clear_listing(listing);
+    int error = add_entry(listing, ".", node->ino, S_IFDIR);
+    if (!error)
+        error = add_entry(listing, "..", node->session->root.ino, S_IFDIR);
+    if (error)
+        return error;
+    if (node->type == NODE_DIRECTORY) {
+        struct filling filling = {listing, node->kind};
+        error = ipc_list(node->session->ipc, node->kind, add_object, &filling);
+        if (error == -EOPNOTSUPP)
+            error = nodes_list(node, add_object, &filling);
+    } else {
+        const char *name;
+        for (size_t i = 0; !error && (name = file_name(i)); i++)
+            error = add_entry(listing, name, UINT32_MAX, S_IFREG);
+        for (size_t i = 0; !error && i < 3; i++)
+            error = add_entry(listing, kind_names[i], UINT32_MAX, S_IFDIR);
+    }
+    listing->filled = !error;
+    return error;
+}
+
+static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    (void)ino;
+    struct listing *listing = calloc(1, sizeof *listing);
+    if (!listing) {
+        fuse_reply_err(req, ENOMEM);
+        return;
+    }
+    fi->fh = (uintptr_t)listing;
+    if (fuse_reply_open(req, fi) == -ENOENT)
+        free(listing);
+}
+
+static void op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    (void)ino;
+    struct listing *listing = (struct listing *)(uintptr_t)fi->fh;
+    clear_listing(listing);
+    free(listing->entries);
+    free(listing);
+    fuse_reply_err(req, 0);
+}
+
+/* One entry to a buffer: the bytes that it takes, more than `room` if it does not fit. With `plus` it counts as a
+ * look-up, but for what can't be looked up (any more), which is only listed. */
+static size_t emit(fuse_req_t req, struct node *directory, const struct listed *listed, bool plus, char *buffer,
+                   size_t room, off_t next)
+{
+    struct fuse_entry_param entry = {0};
+    struct stat st = {.st_ino = listed->ino, .st_mode = listed->type};
+    if (!plus)
+        return fuse_add_direntry(req, buffer, room, listed->name, &st, next);
+    size_t needed = fuse_add_direntry_plus(req, NULL, 0, listed->name, &entry, next);
+    if (needed > room)
+        return needed;
+    bool dots = !strcmp(listed->name, ".") || !strcmp(listed->name, "..");
+    if (dots || look_up(directory, listed->name, &entry))
+        entry = (struct fuse_entry_param){.attr = st};
+    return fuse_add_direntry_plus(req, buffer, room, listed->name, &entry, next);
+}
+
+static void read_directory(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi,
+                           bool plus)
+{
+    struct node *node = node_in(req, ino);
+    struct listing *listing = (struct listing *)(uintptr_t)fi->fh;
+    char *buffer = malloc(size);
+    struct caller caller;
+    int error = buffer ? caller_assume(req, &caller) : -ENOMEM;
+    if (error) {
+        free(buffer);
+        fuse_reply_err(req, -error);
+        return;
+    }
+    if (!offset || !listing->filled)
+        error = fill_listing(node, listing);
+    size_t used = 0;
+    for (size_t i = offset; !error && i < listing->count; i++) {
+        size_t n = emit(req, node, &listing->entries[i], plus, buffer + used, size - used, i + 1);
+        if (n > size - used)
+            break;
+        used += n;
+    }
+    caller_resign(&caller);
+    if (error)
+        fuse_reply_err(req, -error);
+    else
+        fuse_reply_buf(req, buffer, used);
+    free(buffer);
+}
+
+static void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
+{
+    read_directory(req, ino, size, offset, fi, false);
+}
+
+static void op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
+{
+    read_directory(req, ino, size, offset, fi, true);
+}
+
+static void op_statfs(fuse_req_t req, fuse_ino_t ino)
+{
+    struct node *node = node_in(req, ino);
+    struct statvfs st = {.f_bsize = 4096, .f_frsize = 4096, .f_namemax = NAME_MAX};
+    int error = 0;
+    if (node->type == NODE_DIRECTORY || node->type == NODE_OBJECT) {
+        if (node->kind == IPC_SHM)
+            error = ipc_shm_statfs(node->session->ipc, &st);
+        st.f_namemax = ipc_name_max(node->kind);
+    }
+    if (error)
+        fuse_reply_err(req, -error);
+    else
+        fuse_reply_statfs(req, &st);
+}
+
+/* ---- Extended attributes ------------------------------------------------------------------------------------------
+ */
+
+static void reply_value(fuse_req_t req, const char *value, ssize_t length, size_t room)
+{
+    if (length < 0)
+        fuse_reply_err(req, -length);
+    else if (!room)
+        fuse_reply_xattr(req, length);
+    else if ((size_t)length > room)
+        fuse_reply_err(req, ERANGE);
+    else
+        fuse_reply_buf(req, value, length);
+}
+
+static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
+{
+    char value[ATTR_SIZE];
+    struct caller caller;
+    ssize_t length = caller_assume(req, &caller);
+    if (!length) {
+        length = attr_get(node_in(req, ino), name, value);
+        caller_resign(&caller);
+    }
+    reply_value(req, value, length, size);
+}
+
+static void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
+{
+    char names[ATTR_LIST_SIZE];
+    reply_value(req, names, attr_list(node_in(req, ino), names), size);
+}
+
+static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size, int flags)
+{
+    (void)ino, (void)value, (void)size, (void)flags;
+    fuse_reply_err(req, attr_is_ours(name) ? EPERM : EOPNOTSUPP);
+}
+
+static void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
+{
+    (void)ino;
+    fuse_reply_err(req, attr_is_ours(name) ? EPERM : EOPNOTSUPP);
+}
+
+/* ---- The connection -----------------------------------------------------------------------------------------------
+ */
+
+static void op_init(void *userdata, struct fuse_conn_info *conn)
+{
+    struct session *session = userdata;
+    conn->want |= conn->capable & (FUSE_CAP_DONT_MASK | FUSE_CAP_ATOMIC_O_TRUNC);
+    /* Copying small messages through a pipe costs more than it saves. */
+    conn->want &= ~(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
+    conn->time_gran = 1;
+    /* A write that does not begin on a page's first byte is split a page earlier. */
+    session->message_max = conn->max_write - sysconf(_SC_PAGESIZE);
+}
+
+const struct fuse_lowlevel_ops operations = {
+    .init = op_init,
+    .lookup = op_lookup,
+    .forget = op_forget,
+    .forget_multi = op_forget_multi,
+    .getattr = op_getattr,
+    .setattr = op_setattr,
+    .access = op_access,
+    .mknod = op_mknod,
+    .mkdir = op_mkdir,
+    .symlink = op_symlink,
+    .link = op_link,
+    .unlink = op_unlink,
+    .rmdir = op_rmdir,
+    .rename = op_rename,
+    .create = op_create,
+    .open = op_open,
+    .release = op_release,
+    .read = op_read,
+    .write = op_write,
+    .poll = op_poll,
+    .fsync = op_fsync,
+    .fallocate = op_fallocate,
+    .lseek = op_lseek,
+    .copy_file_range = op_copy_file_range,
+    .opendir = op_opendir,
+    .releasedir = op_releasedir,
+    .readdir = op_readdir,
+    .readdirplus = op_readdirplus,
+    .statfs = op_statfs,
+    .getxattr = op_getxattr,
+    .listxattr = op_listxattr,
+    .setxattr = op_setxattr,
+    .removexattr = op_removexattr,
+};

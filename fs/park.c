@@ -1,0 +1,359 @@
+/*
+ * Parked requests.
+ *
+ * Each is answered once, by whoever takes it off object->waiting under object->lock: the thread that can serve it, the
+ * timer, the interrupt, or the end of the session. It is freed when the last of them has let go of it.
+ *
+ * libfuse calls on_interrupt with the request's own lock held, and takes that lock in fuse_req_interrupt_func. So the
+ * function is set without object->lock, and cleared before the answer: that waits for an interrupt that has just begun,
+ * which then finds the request taken and leaves it alone.
+ */
+#include "park.h"
+#include "kind.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+int64_t monotonic_now(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
+}
+
+int64_t deadline_of(const struct view *view)
+{
+    int64_t deadline;
+    if (view->timeout < 0 || __builtin_add_overflow(monotonic_now(), view->timeout, &deadline))
+        return -1;
+    return deadline;
+}
+
+struct parked *parked_new(fuse_req_t req, struct handle *handle, enum direction direction, const char *data,
+                          size_t length)
+{
+    struct parked *parked = calloc(1, sizeof *parked);
+    char *copy = NULL;
+    if (parked && data && (copy = malloc(length + 1)))
+        memcpy(copy, data, length);
+    if (!parked || (data && !copy)) {
+        free(parked);
+        if (req)
+            fuse_reply_err(req, ENOMEM);
+        return NULL;
+    }
+    *parked = (struct parked){.req = req,
+                              .handle = handle,
+                              .object = handle->object,
+                              .direction = direction,
+                              .deadline = -1,
+                              .refs = 1,
+                              .data = copy,
+                              .length = length};
+    object_hold(parked->object);
+    return parked;
+}
+
+struct result *result_new(size_t size)
+{
+    struct result *result = malloc(sizeof *result + size + 1);
+    if (result) {
+        result->refs = 1;
+        result->size = size;
+    }
+    return result;
+}
+
+void result_release(struct result *result)
+{
+    if (result && __atomic_sub_fetch(&result->refs, 1, __ATOMIC_ACQ_REL) == 0)
+        free(result);
+}
+
+static void let_go(struct parked *parked)
+{
+    if (__atomic_sub_fetch(&parked->refs, 1, __ATOMIC_ACQ_REL))
+        return;
+    object_release(parked->object);
+    result_release(parked->result);
+    free(parked->data);
+    free(parked);
+}
+
+/* Off the list, to be answered by the caller and nobody else. Called with the lock held. */
+static void take(struct parked *parked)
+{
+    struct object *object = parked->object;
+    TAILQ_REMOVE(&object->waiting[parked->direction], parked, link);
+    object->waiting_count[parked->direction]--;
+    parked->waiting = false;
+    if (parked->deadline >= 0 && timers_remove(&object->session->timers, parked))
+        __atomic_sub_fetch(&parked->refs, 1, __ATOMIC_ACQ_REL);
+}
+
+/* What was read stays with the handle, which must be told before the answer: it may go right after. */
+static void answer_read(struct parked *parked)
+{
+    struct handle *handle = parked->handle;
+    struct result *result = parked->result, *old;
+    size_t size = result->size < parked->size ? result->size : parked->size;
+
+    __atomic_add_fetch(&result->refs, 1, __ATOMIC_RELAXED);
+    pthread_mutex_lock(&handle->lock);
+    old = handle->last;
+    handle->last = result;
+    handle->given = size;
+    pthread_mutex_unlock(&handle->lock);
+    result_release(old);
+    /* ENOENT: the connection was cut before the user had it. */
+    if (fuse_reply_buf(parked->req, result->data, size) == -ENOENT)
+        handle->kind->undo(parked);
+}
+
+/* Answers. Without object->lock, and with no interrupt function set or while it runs. */
+static void finish(struct parked *parked)
+{
+    if (parked->req) {
+        if (parked->error)
+            fuse_reply_err(parked->req, -parked->error);
+        else if (parked->direction == SEND)
+            fuse_reply_write(parked->req, parked->done);
+        else
+            answer_read(parked);
+    } else {
+        handle_free(parked->handle);
+    }
+    let_go(parked);
+}
+
+void parked_finish_all(struct parked_list *done)
+{
+    for (struct parked *parked; (parked = TAILQ_FIRST(done));) {
+        TAILQ_REMOVE(done, parked, link);
+        if (parked->req)
+            fuse_req_interrupt_func(parked->req, NULL, NULL);
+        finish(parked);
+    }
+}
+
+void parked_drop(struct parked *parked, int error)
+{
+    parked->error = error;
+    finish(parked);
+}
+
+/* It ends before all is done; but what was done is done, and counts. */
+static void end_with(struct parked *parked, int error)
+{
+    parked->error = parked->done ? 0 : error;
+}
+
+static void on_interrupt(fuse_req_t req, void *data)
+{
+    (void)req;
+    struct parked *parked = data;
+    struct object *object = parked->object;
+    pthread_mutex_lock(&object->lock);
+    parked->interrupted = true;
+    bool waiting = parked->waiting;
+    if (waiting) {
+        take(parked);
+        end_with(parked, -EINTR);
+        object->kind->watch(object);
+    }
+    pthread_mutex_unlock(&object->lock);
+    if (waiting)
+        finish(parked);
+}
+
+/* To the end of the queue. Called with the lock held. */
+static int wait_in_line(struct parked *parked)
+{
+    struct object *object = parked->object;
+    if (parked->interrupted)
+        return -EINTR;
+    if (parked->deadline >= 0) {
+        parked->refs++;
+        int error = timers_add(&object->session->timers, parked);
+        if (error) {
+            parked->refs--;
+            return error;
+        }
+    }
+    TAILQ_INSERT_TAIL(&object->waiting[parked->direction], parked, link);
+    object->waiting_count[parked->direction]++;
+    parked->waiting = true;
+    int error = object->kind->watch(object);
+    if (error)
+        take(parked);
+    return error;
+}
+
+/* Not before those who have waited longer. Called with the lock held. */
+static int attempt_in_turn(struct parked *parked, struct parked_list *done)
+{
+    struct object *object = parked->object;
+    if (!TAILQ_EMPTY(&object->waiting[parked->direction]))
+        object_serve_locked(object, false, done);
+    return TAILQ_EMPTY(&object->waiting[parked->direction]) ? object->kind->attempt(parked) : -EAGAIN;
+}
+
+void park(struct parked *parked, bool nonblock)
+{
+    struct object *object = parked->object;
+    struct parked_list done = TAILQ_HEAD_INITIALIZER(done);
+
+    pthread_mutex_lock(&object->lock);
+    int error = attempt_in_turn(parked, &done);
+    if (error == -EAGAIN && !nonblock) {
+        /* It will have to wait. */
+        pthread_mutex_unlock(&object->lock);
+        if (parked->req)
+            fuse_req_interrupt_func(parked->req, on_interrupt, parked);
+        pthread_mutex_lock(&object->lock);
+        error = attempt_in_turn(parked, &done);
+        if (error == -EAGAIN) {
+            error = wait_in_line(parked);
+            if (!error)
+                parked = NULL;
+        }
+    }
+    if (parked) {
+        end_with(parked, error);
+        TAILQ_INSERT_TAIL(&done, parked, link);
+    }
+    pthread_mutex_unlock(&object->lock);
+    parked_finish_all(&done);
+}
+
+/* ---- Serving ---------------------------------------------------------------------------------------------------- */
+
+static void serve_direction(struct object *object, enum direction direction, struct parked_list *done)
+{
+    for (struct parked *parked; (parked = TAILQ_FIRST(&object->waiting[direction]));) {
+        int error = object->kind->attempt(parked);
+        if (error == -EAGAIN)
+            return;
+        take(parked);
+        end_with(parked, error);
+        TAILQ_INSERT_TAIL(done, parked, link);
+    }
+}
+
+/* Tells those for whom more is ready than when they asked, or, if something has `changed`, for whom anything is. */
+static void tell_polls(struct object *object, bool changed)
+{
+    for (struct handle *handle = LIST_FIRST(&object->polls), *next; handle; handle = next) {
+        next = LIST_NEXT(handle, polling);
+        unsigned ready = object->kind->ready(handle) & (handle->poll_events | POLLERR | POLLHUP);
+        if (!ready || (!changed && !(ready & ~handle->poll_ready)))
+            continue;
+        LIST_REMOVE(handle, polling);
+        fuse_lowlevel_notify_poll(handle->poll);
+        fuse_pollhandle_destroy(handle->poll);
+        handle->poll = NULL;
+    }
+}
+
+void object_serve_locked(struct object *object, bool changed, struct parked_list *done)
+{
+    serve_direction(object, RECEIVE, done);
+    serve_direction(object, SEND, done);
+    tell_polls(object, changed);
+}
+
+void object_fail_locked(struct object *object, int error, struct parked_list *done)
+{
+    for (enum direction direction = RECEIVE; direction <= SEND; direction++)
+        for (struct parked *parked; (parked = TAILQ_FIRST(&object->waiting[direction]));) {
+            take(parked);
+            end_with(parked, error);
+            TAILQ_INSERT_TAIL(done, parked, link);
+        }
+}
+
+void park_end(struct session *session)
+{
+    struct parked_list done = TAILQ_HEAD_INITIALIZER(done);
+    pthread_mutex_lock(&session->objects_lock);
+    for (size_t i = 0; i < session->objects_size; i++)
+        for (struct object *object = session->objects[i]; object;) {
+            object->refs++;
+            pthread_mutex_unlock(&session->objects_lock);
+            pthread_mutex_lock(&object->lock);
+            object_fail_locked(object, -ENOTCONN, &done);
+            pthread_mutex_unlock(&object->lock);
+            /* Nobody grows the table any more, so the chain goes on. */
+            pthread_mutex_lock(&session->objects_lock);
+            struct object *next = object->next;
+            object->refs--;
+            object = next;
+        }
+    pthread_mutex_unlock(&session->objects_lock);
+    parked_finish_all(&done);
+}
+
+/* ---- Deadlines -------------------------------------------------------------------------------------------------- */
+
+void park_expire(struct session *session)
+{
+    for (struct parked *parked; (parked = timers_due(&session->timers));) {
+        /* It is ours to let go of, though somebody else may be answering it just now. */
+        struct object *object = parked->object;
+        struct parked_list done = TAILQ_HEAD_INITIALIZER(done);
+        pthread_mutex_lock(&object->lock);
+        if (parked->waiting) {
+            int error = object->kind->attempt(parked);
+            take(parked);
+            end_with(parked, error == -EAGAIN ? -ETIMEDOUT : error);
+            TAILQ_INSERT_TAIL(&done, parked, link);
+            object->kind->watch(object);
+        }
+        pthread_mutex_unlock(&object->lock);
+        parked_finish_all(&done);
+        let_go(parked);
+    }
+}
+
+/* ---- poll(2) ---------------------------------------------------------------------------------------------------- */
+
+void object_poll(fuse_req_t req, struct handle *handle, struct fuse_pollhandle *poll, unsigned events)
+{
+    struct object *object = handle->object;
+    struct fuse_pollhandle *old = NULL;
+    int error = 0;
+    pthread_mutex_lock(&object->lock);
+    if (poll) {
+        old = handle->poll;
+        if (!old)
+            LIST_INSERT_HEAD(&object->polls, handle, polling);
+        handle->poll = poll;
+        handle->poll_events = events;
+        error = object->kind->watch(object);
+    }
+    unsigned ready = object->kind->ready(handle);
+    handle->poll_ready = ready;
+    pthread_mutex_unlock(&object->lock);
+    if (old)
+        fuse_pollhandle_destroy(old);
+    if (error)
+        fuse_reply_err(req, -error);
+    else
+        fuse_reply_poll(req, ready);
+}
+
+void object_unpoll(struct handle *handle)
+{
+    struct object *object = handle->object;
+    pthread_mutex_lock(&object->lock);
+    if (handle->poll) {
+        LIST_REMOVE(handle, polling);
+        fuse_pollhandle_destroy(handle->poll);
+        handle->poll = NULL;
+    }
+    object->kind->watch(object);
+    pthread_mutex_unlock(&object->lock);
+}

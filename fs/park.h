@@ -1,0 +1,83 @@
+/* Requests that wait until they can be done: small structs in a queue, never threads. */
+#ifndef PARK_H
+#define PARK_H
+
+#include "session.h"
+
+/* What an operation gave: shared by its answer and, for reads at later offsets, by the handle. */
+struct result {
+    int refs; /* atomic */
+    size_t size;
+    char data[];
+};
+struct result *result_new(size_t size);
+void result_release(struct result *result); /* may be NULL */
+
+struct parked {
+    fuse_req_t req; /* NULL: nobody waits for the answer, and the handle goes with it */
+    struct handle *handle;
+    struct object *object; /* with a reference */
+    enum direction direction;
+    int64_t deadline; /* CLOCK_MONOTONIC in nanoseconds, -1 for none */
+
+    TAILQ_ENTRY(parked) link; /* object->lock, as the next three */
+    bool waiting;             /* in object->waiting */
+    bool interrupted;
+    int error;      /* 0, or the negative errno to answer with */
+    size_t heap_at; /* place in the timers' heap, from 1; timers->lock */
+    int refs;       /* atomic: one of whoever answers it, one of the heap */
+
+    size_t size; /* RECEIVE: bytes that the user has room for */
+    struct result *result;
+    char *data; /* SEND: what is to be written */
+    size_t length;
+    size_t done;       /* SEND: bytes of it that count as written */
+    unsigned priority; /* of the message, for undo */
+};
+
+/* A request on an open handle. NULL: no memory, the request was answered. `data` is copied. */
+struct parked *parked_new(fuse_req_t req, struct handle *handle, enum direction direction, const char *data,
+                          size_t length);
+
+/*
+ * Does it now, or waits until it can be done, its deadline passes, or its caller is interrupted; then answers.
+ * `nonblock`: EAGAIN instead of waiting. First come, first served, by object and direction.
+ */
+void park(struct parked *parked, bool nonblock);
+
+/* Answers one that was never parked. */
+void parked_drop(struct parked *parked, int error);
+
+/*
+ * Serves who waits, and tells who polls: those for whom something has become ready, or with `changed` all for whom
+ * anything is. Called with the lock held; what is done is put in `done`, for parked_finish_all after its release.
+ */
+void object_serve_locked(struct object *object, bool changed, struct parked_list *done);
+void parked_finish_all(struct parked_list *done);
+/* Ends every wait on an object, with an error. Called with the lock held. */
+void object_fail_locked(struct object *object, int error, struct parked_list *done);
+
+/* A poll request: revents now, and `poll` told later. It takes over `poll`, which may be NULL. */
+void object_poll(fuse_req_t req, struct handle *handle, struct fuse_pollhandle *poll, unsigned events);
+/* The handle goes. */
+void object_unpoll(struct handle *handle);
+
+/* Ends all waits of a session, with ENOTCONN. */
+void park_end(struct session *session);
+
+/* timers.c. Adding and removing set the timerfd. */
+int timers_setup(struct timers *timers);
+void timers_free(struct timers *timers);
+int timers_add(struct timers *timers, struct parked *parked);
+/* True if it was there. */
+bool timers_remove(struct timers *timers, struct parked *parked);
+/* The first whose deadline has passed, removed; NULL: none. */
+struct parked *timers_due(struct timers *timers);
+/* Ends the waits whose deadline has passed. */
+void park_expire(struct session *session);
+
+int64_t monotonic_now(void); /* nanoseconds */
+/* The deadline of an operation that begins now in a view. */
+int64_t deadline_of(const struct view *view);
+
+#endif

@@ -1,0 +1,139 @@
+/* Semaphores as files: a read waits, a write posts. */
+#include "kind.h"
+
+#include <ctype.h>
+#include <poll.h>
+#include <string.h>
+
+#define POSTS_MAX 32767 /* in one write */
+
+static int open_sem(struct handle *handle, const char *name, mode_t mode, const struct caller *caller)
+{
+    (void)caller;
+    return ipc_sem_open(handle->session->ipc, &handle->sem, name, handle->flags, mode, handle->view->value);
+}
+
+static void close_sem(struct handle *handle)
+{
+    ipc_sem_close(handle->sem);
+}
+
+static int descriptor(const struct handle *handle)
+{
+    return ipc_sem_fd(handle->sem);
+}
+
+static void read_sem(fuse_req_t req, struct handle *handle, size_t size, off_t offset)
+{
+    (void)offset;
+    struct parked *parked = parked_new(req, handle, RECEIVE, NULL, 0);
+    if (!parked)
+        return;
+    parked->size = size;
+    parked->deadline = deadline_of(handle->view);
+    /* Here and not when the unit is taken, which then cannot fail. */
+    parked->result = result_new(2);
+    if (!parked->result) {
+        parked_drop(parked, -ENOMEM);
+        return;
+    }
+    memcpy(parked->result->data, "1\n", 2);
+    park(parked, handle->view->nonblock || handle->flags & O_NONBLOCK);
+}
+
+/* How often to post; 0 for what is no number of posts. */
+static unsigned parse_posts(const char *data, size_t size)
+{
+    while (size && isspace((unsigned char)data[size - 1]))
+        size--;
+    while (size && isspace((unsigned char)*data))
+        data++, size--;
+    int64_t posts;
+    if (!size)
+        return 1;
+    return parse_number(data, size, 1, POSTS_MAX, &posts) ? posts : 0;
+}
+
+static void write_sem(fuse_req_t req, struct handle *handle, const char *data, size_t size, off_t offset)
+{
+    (void)offset;
+    /* The rest of a write that the kernel has split would post again. */
+    unsigned posts = size > handle->session->message_max ? 0 : parse_posts(data, size);
+    int error = posts ? ipc_sem_post(handle->sem, posts) : -EINVAL;
+    if (error)
+        fuse_reply_err(req, -error);
+    else
+        fuse_reply_write(req, size);
+}
+
+/* ---- Waiting ---------------------------------------------------------------------------------------------------- */
+
+static int attempt(struct parked *parked)
+{
+    return ipc_sem_trywait(parked->handle->sem);
+}
+
+static void undo(struct parked *parked)
+{
+    ipc_sem_post(parked->handle->sem, 1);
+}
+
+static unsigned ready(struct handle *handle)
+{
+    unsigned value;
+    if (ipc_sem_value(handle->sem, &value))
+        return POLLERR;
+    return POLLOUT | POLLWRNORM | (value ? POLLIN | POLLRDNORM : 0);
+}
+
+/* The core's watcher thread calls. */
+static int64_t changed(void *arg, bool posted)
+{
+    struct object *object = arg;
+    struct parked_list done = TAILQ_HEAD_INITIALIZER(done);
+    unsigned value;
+
+    pthread_mutex_lock(&object->lock);
+    object_serve_locked(object, posted, &done);
+    int error = ipc_sem_value(object->sem, &value);
+    if (error)
+        object_fail_locked(object, error, &done);
+    bool stop = error || (TAILQ_EMPTY(&object->waiting[RECEIVE]) && LIST_EMPTY(&object->polls));
+    if (stop)
+        object->watch = NULL;
+    pthread_mutex_unlock(&object->lock);
+    parked_finish_all(&done);
+    if (stop)
+        object_release(object);
+    return stop ? IPC_UNWATCH : (int64_t)value;
+}
+
+static int watch(struct object *object)
+{
+    bool needed = !TAILQ_EMPTY(&object->waiting[RECEIVE]) || !LIST_EMPTY(&object->polls);
+    if (!needed) {
+        if (object->watch)
+            ipc_watch_again(object->watch); /* it finds that nobody waits, and ends */
+        return 0;
+    }
+    if (object->watch)
+        return 0;
+    object_hold(object);
+    int error = ipc_sem_watch(object->sem, changed, object, &object->watch);
+    if (error)
+        object_release(object);
+    return error;
+}
+
+const struct kind sem_kind = {
+    .id = IPC_SEM,
+    .open = open_sem,
+    .close = close_sem,
+    .descriptor = descriptor,
+    .read = read_sem,
+    .write = write_sem,
+    .attempt = attempt,
+    .undo = undo,
+    .watch = watch,
+    .ready = ready,
+};

@@ -1,0 +1,173 @@
+/*
+ * The session's threads.
+ *
+ * A few workers take requests from the kernel and answer or park them. The main thread sleeps in epoll for what is not
+ * a request: queues that have changed, deadlines, signals. The core has its own threads for semaphores.
+ */
+#include "kind.h"
+#include "park.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+/* As many as can be busy at once, but a request that is slow (making a queue) must not be all that goes on. */
+enum { WORKERS_MIN = 4, WORKERS_MAX = 7 };
+
+enum wake_up { BELL, TIMER, SIGNAL, WAKE_UPS };
+
+static void ring(struct session *session)
+{
+    uint64_t one = 1;
+    while (write(session->bell, &one, sizeof one) < 0 && errno == EINTR)
+        ;
+}
+
+void session_retire(struct object *object)
+{
+    struct session *session = object->session;
+    object_hold(object);
+    object->retiring = true;
+    pthread_mutex_lock(&session->retired_lock);
+    object->retired = session->retired;
+    session->retired = object;
+    pthread_mutex_unlock(&session->retired_lock);
+    ring(session);
+}
+
+static void look_at_retired(struct session *session)
+{
+    pthread_mutex_lock(&session->retired_lock);
+    struct object *object = session->retired, *next;
+    session->retired = NULL;
+    pthread_mutex_unlock(&session->retired_lock);
+    for (; object; object = next) {
+        pthread_mutex_lock(&object->lock);
+        next = object->retired;
+        object->retiring = false;
+        pthread_mutex_unlock(&object->lock);
+        queue_changed(object);
+        object_release(object);
+    }
+}
+
+/* ---- Workers ------------------------------------------------------------------------------------------------------
+ */
+
+static void free_buffer(void *arg)
+{
+    free(((struct fuse_buf *)arg)->mem);
+}
+
+/* It can be cancelled while it waits for a request, and only then. */
+static void *work(void *arg)
+{
+    struct session *session = arg;
+    struct fuse_buf buffer = {.mem = NULL};
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
+    pthread_cleanup_push(free_buffer, &buffer);
+    while (!fuse_session_exited(session->fuse)) {
+        pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, NULL);
+        int size = fuse_session_receive_buf(session->fuse, &buffer);
+        pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
+        if (size > 0)
+            fuse_session_process_buf(session->fuse, &buffer);
+        else if (size != -EINTR && size != -EAGAIN)
+            break;
+    }
+    pthread_cleanup_pop(1);
+    __atomic_store_n(&session->ended, true, __ATOMIC_SEQ_CST);
+    ring(session);
+    return NULL;
+}
+
+static int start_workers(struct session *session, pthread_t *workers, size_t *count)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    size_t wanted = cores < WORKERS_MIN ? WORKERS_MIN : cores > WORKERS_MAX ? WORKERS_MAX : cores;
+    for (*count = 0; *count < wanted; ++*count) {
+        int error = pthread_create(&workers[*count], NULL, work, session);
+        if (error)
+            return -error;
+    }
+    return 0;
+}
+
+/* ---- The main thread ----------------------------------------------------------------------------------------------
+ */
+
+static int watch_descriptor(struct session *session, int fd, enum wake_up *what)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = what};
+    return fd < 0 || epoll_ctl(session->epoll, EPOLL_CTL_ADD, fd, &event) ? -errno : 0;
+}
+
+static void run(struct session *session, int signals, const enum wake_up *kinds)
+{
+    struct epoll_event events[64];
+    uint64_t number;
+    struct signalfd_siginfo info;
+    while (!__atomic_load_n(&session->ended, __ATOMIC_SEQ_CST)) {
+        bool rung = false;
+        int count = epoll_wait(session->epoll, events, sizeof events / sizeof *events, -1);
+        for (int i = 0; i < count; i++) {
+            const enum wake_up *what = events[i].data.ptr;
+            if (what < kinds || what >= kinds + WAKE_UPS) {
+                queue_changed(events[i].data.ptr);
+            } else if (*what == TIMER) {
+                if (read(session->timers.fd, &number, sizeof number) > 0)
+                    park_expire(session);
+            } else if (*what == BELL) {
+                rung = read(session->bell, &number, sizeof number) > 0;
+            } else if (read(signals, &info, sizeof info) > 0) {
+                return;
+            }
+        }
+        /* Not before: another of the events may be of an object that goes here. */
+        if (rung)
+            look_at_retired(session);
+    }
+}
+
+int session_serve(struct session *session)
+{
+    enum wake_up kinds[WAKE_UPS] = {BELL, TIMER, SIGNAL};
+    pthread_t workers[WORKERS_MAX];
+    size_t count;
+
+    sigset_t all, ends;
+    sigfillset(&all);
+    sigdelset(&all, SIGBUS); /* core/fault.c needs it */
+    pthread_sigmask(SIG_SETMASK, &all, NULL);
+    sigemptyset(&ends);
+    sigaddset(&ends, SIGTERM);
+    sigaddset(&ends, SIGINT);
+    sigaddset(&ends, SIGHUP);
+    int signals = signalfd(-1, &ends, SFD_CLOEXEC | SFD_NONBLOCK);
+
+    int error = watch_descriptor(session, session->bell, &kinds[BELL]);
+    if (!error)
+        error = watch_descriptor(session, session->timers.fd, &kinds[TIMER]);
+    if (!error)
+        error = watch_descriptor(session, signals, &kinds[SIGNAL]);
+    if (!error)
+        error = start_workers(session, workers, &count);
+    else
+        count = 0;
+    if (!error)
+        run(session, signals, kinds);
+
+    fuse_session_exit(session->fuse);
+    for (size_t i = 0; i < count; i++)
+        pthread_cancel(workers[i]);
+    for (size_t i = 0; i < count; i++)
+        pthread_join(workers[i], NULL);
+    park_end(session);
+    look_at_retired(session);
+    if (signals >= 0)
+        close(signals);
+    return error;
+}

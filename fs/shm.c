@@ -1,0 +1,67 @@
+/* Shared memory objects as files, which they are. */
+#include "kind.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+static int open_shm(struct handle *handle, const char *name, mode_t mode, const struct caller *caller)
+{
+    (void)caller;
+    const int flags = O_ACCMODE | O_CREAT | O_EXCL | O_TRUNC | O_APPEND;
+    int fd = ipc_shm_open(handle->session->ipc, name, handle->flags & flags, mode);
+    if (fd < 0)
+        return fd;
+    if (handle->view->size >= 0 && (handle->flags & O_ACCMODE) != O_RDONLY) {
+        int error = ipc_shm_resize(fd, handle->view->size);
+        if (error) {
+            close(fd);
+            return error;
+        }
+    }
+    handle->fd = fd;
+    return 0;
+}
+
+static void close_shm(struct handle *handle)
+{
+    close(handle->fd);
+}
+
+static int descriptor(const struct handle *handle)
+{
+    return handle->fd;
+}
+
+static void read_shm(fuse_req_t req, struct handle *handle, size_t size, off_t offset)
+{
+    char *data = malloc(size);
+    if (!data) {
+        fuse_reply_err(req, ENOMEM);
+        return;
+    }
+    ssize_t n = pread(handle->fd, data, size, offset);
+    if (n < 0)
+        fuse_reply_err(req, errno);
+    else
+        fuse_reply_buf(req, data, n);
+    free(data);
+}
+
+static void write_shm(fuse_req_t req, struct handle *handle, const char *data, size_t size, off_t offset)
+{
+    ssize_t n = pwrite(handle->fd, data, size, offset);
+    if (n < 0)
+        fuse_reply_err(req, errno);
+    else
+        fuse_reply_write(req, n);
+}
+
+const struct kind shm_kind = {
+    .id = IPC_SHM,
+    .plain = true,
+    .open = open_shm,
+    .close = close_shm,
+    .descriptor = descriptor,
+    .read = read_shm,
+    .write = write_shm,
+};

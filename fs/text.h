@@ -1,0 +1,23 @@
+/* Messages as text: a line a message, and a priority before it. */
+#ifndef TEXT_H
+#define TEXT_H
+
+#include "park.h"
+
+/* The longest priority with its space, and a newline: what a message may grow by. */
+#define TEXT_EXTRA 7
+
+/* Sends lines until all of the parked write is done: 0, EAGAIN, EMSGSIZE, EINVAL. parked->done says how much went. */
+int text_send(struct parked *parked);
+/* Sends one message of a view without `text`. */
+int text_send_message(struct parked *parked);
+/* Receives into parked->result as much as its view says: 0 or a negative errno. */
+int text_receive(struct parked *parked);
+
+/* Remembers who wrote the beginning of a line. */
+void line_began(struct line *line, pid_t thread);
+/* Is its end to be sent at the last close? Not if its writer was killed, for then the rest was still to come. */
+bool line_is_whole(const struct line *line);
+void line_free(struct line *line);
+
+#endif
