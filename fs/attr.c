@@ -165,15 +165,15 @@ static void ask_by_name(struct node *node, struct facts *facts)
 static void ask_object(struct node *node, struct facts *facts)
 {
     const struct kind *kind = kind_of(node->kind);
+    pid_t pid = node->kind == IPC_MQ ? notify_owner(node->session, &facts->st) : 0;
+    if (pid)
+        facts->queue.notify_pid = pid; /* the kernel names our notifier */
     struct object *object = kind->watch ? object_find(node->session, kind, &facts->st) : NULL;
     if (!object)
         return;
     pthread_mutex_lock(&object->lock);
     facts->waiting[RECEIVE] = object->waiting_count[RECEIVE];
     facts->waiting[SEND] = object->waiting_count[SEND];
-    pid_t pid = notify_owner(object);
-    if (pid)
-        facts->queue.notify_pid = pid; /* the kernel names us */
     pthread_mutex_unlock(&object->lock);
     object_release(object);
 }

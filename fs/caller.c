@@ -1,4 +1,5 @@
 #include "caller.h"
+#include "process.h"
 
 #include <errno.h>
 #include <grp.h>
@@ -103,43 +104,15 @@ static struct rlimit queue_limit(pid_t pid)
     return limit;
 }
 
-static void send_descriptor(int socket, int fd, int error)
-{
-    union {
-        struct cmsghdr header;
-        char room[CMSG_SPACE(sizeof(int))];
-    } control;
-    struct iovec iov = {&error, sizeof error};
-    struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
-    memset(&control, 0, sizeof control);
-    if (fd >= 0) {
-        message.msg_control = &control;
-        message.msg_controllen = sizeof control;
-        control.header.cmsg_level = SOL_SOCKET;
-        control.header.cmsg_type = SCM_RIGHTS;
-        control.header.cmsg_len = CMSG_LEN(sizeof(int));
-        memcpy(CMSG_DATA(&control.header), &fd, sizeof fd);
-    }
-    sendmsg(socket, &message, MSG_NOSIGNAL);
-}
-
 /* The descriptor, or the error; EINTR: the sender ended without a word. */
 static int receive_descriptor(int socket)
 {
-    union {
-        struct cmsghdr header;
-        char room[CMSG_SPACE(sizeof(int))];
-    } control;
-    int error = 0, fd;
-    struct iovec iov = {&error, sizeof error};
-    struct msghdr message = {
-        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
-    if (recvmsg(socket, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) != sizeof error)
+    int error, fd;
+    if (receive_with_descriptor(socket, &error, sizeof error, &fd, MSG_DONTWAIT) != sizeof error)
         return -EINTR;
-    if (!message.msg_controllen)
-        return error ? error : -EMFILE;
-    memcpy(&fd, CMSG_DATA(&control.header), sizeof fd);
-    return fd;
+    if (fd >= 0)
+        return fd;
+    return error ? error : -EMFILE; /* there was no room for it */
 }
 
 /* The child: async-signal-safe calls only, as other threads may have held any lock. */
@@ -152,11 +125,13 @@ static void become_and_open(const struct caller *caller, struct ipc *ipc, const 
     syscall(SYS_setfsuid, 0);
     if (setrlimit(RLIMIT_MSGQUEUE, &own) || syscall(SYS_setresgid, caller->gid, caller->gid, caller->gid) ||
         syscall(SYS_setresuid, caller->uid, caller->uid, caller->uid)) {
-        send_descriptor(socket, -1, -EPERM);
+        const int error = -EPERM;
+        send_with_descriptor(socket, &error, sizeof error, -1);
         return;
     }
     int fd = ipc_mq_open(ipc, name, flags, mode, attr);
-    send_descriptor(socket, fd, fd < 0 ? fd : 0);
+    const int error = fd < 0 ? fd : 0;
+    send_with_descriptor(socket, &error, sizeof error, fd);
 }
 
 int caller_make_queue(const struct caller *caller, struct ipc *ipc, const char *name, int flags, mode_t mode,

@@ -29,8 +29,7 @@ static int write_readme(struct node *node, FILE *out)
           "  truncate -s 1M shm/frame           make a segment; read, write and map it as any file\n"
           "All three\n"
           "  ls -l sem shm mq                   what there is;  rm sem/lock  removes\n"
-          "  cat mq@stat/jobs                   its attributes;  grep . *@stat/*  does not list, so name the kinds:\n"
-          "  grep . sem@stat/* shm@stat/* mq@stat/*                  the attributes of all objects\n"
+          "  cat mq@stat/jobs                   its attributes;  grep . *@stat/*  those of all objects\n"
           "  mkdir, ln, mv between kinds        are refused\n"
           "A lock in a script:  cat sem@timeout=2/lock >/dev/null && { work; echo > sem/lock; }\n"
           "Options are combined with commas. Constants are in the file limits; more in ipcfs(5).\n",

@@ -1,5 +1,6 @@
 /* Handles: what is open. A handle is in its node's list from open to release. */
 #include "kind.h"
+#include "notify.h"
 
 #include <stdlib.h>
 #include <unistd.h>
@@ -51,7 +52,7 @@ int handle_open(struct node *directory, struct node *node, const char *name, int
     if (!handle)
         return -ENOMEM;
     handle->session = directory->session;
-    handle->kind = kind_of(directory->kind);
+    handle->kind = directory->view.notify ? &notify_kind : kind_of(directory->kind);
     handle->view = &directory->view;
     handle->flags = flags;
     handle->fd = handle->line.writer = -1;
@@ -106,7 +107,7 @@ void handle_free(struct handle *handle)
 struct handle *first_of_object(struct node *node)
 {
     struct handle *handle = node->handles;
-    while (handle && handle->kind != kind_of(node->kind))
+    while (handle && !handle->kind->open) /* a text about it */
         handle = handle->next;
     return handle;
 }

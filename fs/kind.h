@@ -33,6 +33,8 @@ struct kind {
     int (*attempt)(struct parked *parked);
     /* Takes back what attempt did, as the user has not got it. */
     void (*undo)(struct parked *parked);
+    /* It ends without having been done: interrupted, timed out, or at the end of the session. May be NULL. */
+    void (*give_up)(struct parked *parked);
     /* Sees to it that object_serve is called when somebody in object->waiting or object->polls may be served. */
     int (*watch)(struct object *object);
     /* poll(2) events that are true of the handle now. */

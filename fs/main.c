@@ -1,4 +1,5 @@
 /* The command: ipcfs [options] MOUNTPOINT. */
+#include "notify.h"
 #include "park.h"
 #include "session.h"
 
@@ -29,10 +30,9 @@ enum { KEY_IGNORED };
 /* libfuse's messages come from the same command as ours. */
 static void log_message(enum fuse_log_level level, const char *format, va_list arguments)
 {
-    if (level < FUSE_LOG_DEBUG) {
+    if (level < FUSE_LOG_DEBUG && !strncmp(format, "fuse: ", 6)) {
         fputs("ipcfs: ", stderr);
-        if (!strncmp(format, "fuse: ", 6))
-            format += 6;
+        format += 6;
     }
     vfprintf(stderr, format, arguments);
 }
@@ -148,12 +148,13 @@ static int set_up(struct session *session)
     session->everyone = session->owner == 0;
     clock_gettime(CLOCK_REALTIME, &session->started);
     pthread_mutex_init(&session->retired_lock, NULL);
-    pthread_mutex_init(&session->notifier_lock, NULL);
     int error = ipc_new(&session->ipc);
     if (!error)
         error = nodes_setup(session);
     if (!error)
         error = objects_setup(session);
+    if (!error)
+        error = notifier_setup(session);
     if (!error)
         error = timers_setup(&session->timers);
     if (error)
@@ -166,6 +167,7 @@ static int set_up(struct session *session)
 static void tear_down(struct session *session)
 {
     nodes_free(session);
+    notifier_free(session);
     ipc_free(session->ipc);
     objects_free(session);
     timers_free(&session->timers);

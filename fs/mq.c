@@ -1,6 +1,5 @@
 /* Message queues as files: a read receives, a write sends. */
 #include "kind.h"
-#include "notify.h"
 #include "text.h"
 
 #include <poll.h>
@@ -14,7 +13,7 @@
 static int open_mq(struct handle *handle, const char *name, mode_t mode, const struct caller *caller)
 {
     struct ipc *ipc = handle->session->ipc;
-    const int way = (handle->view->notify ? O_RDONLY : handle->flags & O_ACCMODE) | O_NONBLOCK;
+    const int way = (handle->flags & O_ACCMODE) | O_NONBLOCK;
     int fd = -ENOENT;
     if (!(handle->flags & O_CREAT) || !(handle->flags & O_EXCL))
         fd = ipc_mq_open(ipc, name, way, 0, NULL);
@@ -76,10 +75,6 @@ static bool give_rest(fuse_req_t req, struct handle *handle, size_t size)
 static void read_mq(fuse_req_t req, struct handle *handle, size_t size, off_t offset)
 {
     (void)offset;
-    if (handle->view->notify) {
-        notify_read(req, handle, size);
-        return;
-    }
     if (handle->view->stream && give_rest(req, handle, size))
         return;
     struct parked *parked = parked_new(req, handle, RECEIVE, NULL, 0);
@@ -93,10 +88,6 @@ static void read_mq(fuse_req_t req, struct handle *handle, size_t size, off_t of
 static void write_mq(fuse_req_t req, struct handle *handle, const char *data, size_t size, off_t offset)
 {
     (void)offset;
-    if (handle->view->notify) {
-        notify_write(req, handle, data, size);
-        return;
-    }
     if (!handle->view->text && size > handle->session->message_max) {
         fuse_reply_err(req, EMSGSIZE); /* the kernel may have split it */
         return;
@@ -146,8 +137,6 @@ static void undo(struct parked *parked)
 
 static unsigned ready(struct handle *handle)
 {
-    if (handle->view->notify)
-        return notify_ready(handle);
     struct pollfd poll_fd = {.fd = handle->fd, .events = POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM};
     return poll(&poll_fd, 1, 0) < 0 ? POLLERR : (unsigned)poll_fd.revents;
 }

@@ -40,6 +40,12 @@ static size_t hash_name(const char *name)
     return hash;
 }
 
+/* Directories and files in the root are numbered by their names, beside what visible_ino gives. */
+ino_t root_ino(const char *name)
+{
+    return (ino_t)hash_name(name) << 2;
+}
+
 static size_t hash_of(const struct node *node)
 {
     if (node->type == NODE_OBJECT)
@@ -74,7 +80,6 @@ int nodes_setup(struct session *session)
 {
     pthread_mutex_init(&session->nodes_lock, NULL);
     session->root = (struct node){.type = NODE_ROOT, .session = session, .refs = 1, .ino = ROOT_INO};
-    session->directories = ROOT_INO;
     return resize(session, 256);
 }
 
@@ -131,7 +136,7 @@ static struct node *node_in_root(struct session *session, const char *name, stru
     if (found) {
         found->refs++;
     } else {
-        node->ino = ++session->directories << 2;
+        node->ino = root_ino(name);
         found = make(session, node, name);
     }
     pthread_mutex_unlock(&session->nodes_lock);

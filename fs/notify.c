@@ -1,26 +1,585 @@
 #include "notify.h"
 #include "kind.h"
-void notify_read(fuse_req_t req, struct handle *handle, size_t size)
+#include "process.h"
+#include "signals.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* In place of a sender: the notifier's process has ended (somebody killed it), and all registrations with it. */
+#define LOST ((pid_t)-1)
+
+/* One registration that is waited for by a read, or answered by a signal. */
+struct registration {
+    uint64_t id;
+    struct object *object; /* with a reference */
+    struct handle *handle;
+    pid_t notifier;  /* its process, and in it: */
+    int notifier_fd; /* the queue's descriptor, -1 after the message has come */
+    pid_t pid;       /* who registered */
+    int pidfd;       /* the same, for the signal */
+    int signal;      /* 0: a read is answered */
+    bool fired;      /* object->lock: a message has come, from: */
+    pid_t sender;    /* or LOST */
+    uid_t sender_uid;
+    LIST_ENTRY(registration) link; /* notifier->lock */
+};
+
+/* A message has come for the registration of that id. */
+struct firing {
+    uint64_t id;
+    pid_t pid;
+    uid_t uid;
+    STAILQ_ENTRY(firing) link;
+};
+
+struct notifier {
+    pthread_mutex_t lock; /* protects all of it, and a send to a queue that is registered */
+    pid_t pid;            /* of the process; 0 until it is needed */
+    int requests, events; /* sockets to it */
+    uint64_t next_id;
+    unsigned count; /* of registrations; read without the lock */
+    LIST_HEAD(, registration) registrations;
+    STAILQ_HEAD(, firing) firings; /* not yet told */
+};
+
+/* ---- The notifier's process ---------------------------------------------------------------------------------------
+ */
+
+enum order { REGISTER, WITHDRAW, SYNC };
+
+struct request {
+    enum order order;
+    int fd; /* WITHDRAW: which; in the answer to REGISTER: which, or a negative errno */
+    uint64_t id;
+};
+
+struct event {
+    uint64_t id;
+    pid_t pid;
+    uid_t uid;
+};
+
+enum { REQUESTS_FD = 3, EVENTS_FD, QUEUES_FD };
+
+static void report_signals(int signals)
 {
-    (void)handle, (void)size;
-    fuse_reply_err(req, ENOSYS);
+    struct signalfd_siginfo info;
+    while (read(signals, &info, sizeof info) == sizeof info) {
+        struct event event = {info.ssi_ptr, info.ssi_pid, info.ssi_uid};
+        send(EVENTS_FD, &event, sizeof event, MSG_NOSIGNAL);
+    }
 }
-void notify_write(fuse_req_t req, struct handle *handle, const char *data, size_t size)
+
+static bool answer_request(int signals)
 {
-    (void)handle, (void)size, (void)data;
-    fuse_reply_err(req, ENOSYS);
+    struct request request;
+    int fd = -1;
+    if (receive_with_descriptor(REQUESTS_FD, &request, sizeof request, &fd, 0) != sizeof request)
+        return false;
+    if (request.order == REGISTER) {
+        struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGRTMIN};
+        event.sigev_value.sival_ptr = (void *)(uintptr_t)request.id;
+        request.fd = fd < 0 ? -EMFILE : ipc_mq_notify(fd, &event);
+        if (request.fd == 0)
+            request.fd = fd;
+        else if (fd >= 0)
+            close(fd);
+    } else if (request.order == WITHDRAW) {
+        close(request.fd);
+    }
+    report_signals(signals);
+    return send(REQUESTS_FD, &request, sizeof request, MSG_NOSIGNAL) == sizeof request;
 }
-unsigned notify_ready(struct handle *handle)
+
+/* It ends when the daemon's end of the sockets is closed. Async-signal-safe calls only: it is forked from a thread. */
+static void notifier_main(int requests, int events)
 {
-    (void)handle;
+    prctl(PR_SET_NAME, "ipcfs-notify");
+    int high = fcntl(events, F_DUPFD, QUEUES_FD), low = fcntl(requests, F_DUPFD, QUEUES_FD);
+    dup2(low, REQUESTS_FD);
+    dup2(high, EVENTS_FD);
+    syscall(SYS_close_range, QUEUES_FD, ~0U, 0);
+    sigset_t notification;
+    sigemptyset(&notification);
+    sigaddset(&notification, SIGRTMIN);
+    int signals = signalfd(-1, &notification, SFD_NONBLOCK | SFD_CLOEXEC); /* all are blocked, as in every thread */
+    struct pollfd fds[] = {{REQUESTS_FD, POLLIN, 0}, {signals, POLLIN, 0}};
+    for (;;) {
+        if (poll(fds, 2, -1) < 0 && errno != EINTR)
+            return;
+        if (fds[1].revents)
+            report_signals(signals);
+        if (fds[0].revents && !answer_request(signals))
+            return;
+    }
+}
+
+/* ---- Talking to it ------------------------------------------------------------------------------------------------
+ */
+
+int notifier_setup(struct session *session)
+{
+    struct notifier *notifier = calloc(1, sizeof *notifier);
+    if (!notifier)
+        return -ENOMEM;
+    pthread_mutex_init(&notifier->lock, NULL);
+    notifier->requests = notifier->events = -1;
+    LIST_INIT(&notifier->registrations);
+    STAILQ_INIT(&notifier->firings);
+    session->notifier = notifier;
     return 0;
 }
-pid_t notify_owner(const struct object *object)
+
+static void hang_up(struct notifier *notifier)
+{
+    if (!notifier->pid)
+        return;
+    close(notifier->requests);
+    close(notifier->events);
+    waitpid(notifier->pid, NULL, 0);
+    notifier->pid = 0;
+}
+
+void notifier_free(struct session *session)
+{
+    struct notifier *notifier = session->notifier;
+    hang_up(notifier);
+    for (struct firing *firing; (firing = STAILQ_FIRST(&notifier->firings));) {
+        STAILQ_REMOVE_HEAD(&notifier->firings, link);
+        free(firing);
+    }
+    pthread_mutex_destroy(&notifier->lock);
+    free(notifier);
+}
+
+static int start(struct session *session)
+{
+    struct notifier *notifier = session->notifier;
+    int requests[2], events[2];
+    const int type = SOCK_SEQPACKET | SOCK_CLOEXEC;
+    if (socketpair(AF_UNIX, type, 0, requests))
+        return -errno;
+    if (socketpair(AF_UNIX, type, 0, events)) {
+        int error = -errno;
+        close(requests[0]);
+        close(requests[1]);
+        return error;
+    }
+    fcntl(events[0], F_SETFL, O_NONBLOCK);
+    pid_t pid = fork();
+    if (pid == 0) {
+        notifier_main(requests[1], events[1]);
+        _exit(0);
+    }
+    int error = pid < 0 ? -errno : 0;
+    close(requests[1]);
+    close(events[1]);
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = &session->wake_ups[WAKE_NOTIFIER]};
+    if (!error && epoll_ctl(session->epoll, EPOLL_CTL_ADD, events[0], &event))
+        error = -errno;
+    notifier->requests = requests[0];
+    notifier->events = events[0];
+    notifier->pid = pid > 0 ? pid : 0;
+    if (error) {
+        hang_up(notifier);
+        if (pid < 0) {
+            close(requests[0]);
+            close(events[0]);
+        }
+    }
+    return error;
+}
+
+/* Asks and waits for the answer. Called with the lock held. EIO: the notifier is gone. */
+static int ask(struct notifier *notifier, struct request *request, int fd)
+{
+    if (send_with_descriptor(notifier->requests, request, sizeof *request, fd) ||
+        recv(notifier->requests, request, sizeof *request, 0) != sizeof *request)
+        return -EIO;
+    return 0;
+}
+
+/*
+ * Closes the queue's descriptor in the notifier, and so ends a registration that is still there. That must happen
+ * before the notifier registers for the same queue again: a later close would end that. Called with the lock held.
+ */
+static void close_in_notifier(struct notifier *notifier, struct registration *registration)
+{
+    struct request request = {.order = WITHDRAW, .fd = registration->notifier_fd};
+    if (registration->notifier_fd >= 0 && notifier->pid == registration->notifier)
+        ask(notifier, &request, -1);
+    registration->notifier_fd = -1;
+}
+
+static void add_firing(struct notifier *notifier, uint64_t id, pid_t pid, uid_t uid)
+{
+    struct registration *registration;
+    LIST_FOREACH(registration, &notifier->registrations, link)
+    if (registration->id == id)
+        close_in_notifier(notifier, registration);
+    struct firing *firing = malloc(sizeof *firing);
+    if (!firing)
+        return;
+    *firing = (struct firing){.id = id, .pid = pid, .uid = uid};
+    STAILQ_INSERT_TAIL(&notifier->firings, firing, link);
+}
+
+/* Takes in what the notifier has said. A signal that names us was set off by a send of `pid`. Called with the lock
+ * held. */
+static void take_events(struct notifier *notifier, pid_t pid, uid_t uid)
+{
+    struct event event;
+    ssize_t n = 0;
+    while (notifier->pid && (n = recv(notifier->events, &event, sizeof event, MSG_DONTWAIT)) == sizeof event) {
+        bool ours = event.pid == getpid() && pid;
+        add_firing(notifier, event.id, ours ? pid : event.pid, ours ? uid : event.uid);
+    }
+    if (notifier->pid && n == 0) {
+        struct registration *registration;
+        hang_up(notifier); /* it has ended */
+        LIST_FOREACH(registration, &notifier->registrations, link)
+        add_firing(notifier, registration->id, LOST, 0);
+    }
+}
+
+/* Is somebody registered through us? Called with the lock held. */
+static const struct registration *find_active(const struct notifier *notifier, dev_t device, ino_t inode)
+{
+    struct registration *registration;
+    LIST_FOREACH(registration, &notifier->registrations, link)
+    if (registration->object->inode == inode && registration->object->device == device &&
+        registration->notifier_fd >= 0)
+        return registration;
+    return NULL;
+}
+
+/* Hears of all that has happened until now. Called with the lock held. */
+static void catch_up(struct session *session, pid_t pid, uid_t uid)
+{
+    struct notifier *notifier = session->notifier;
+    struct request request = {.order = SYNC};
+    if (notifier->pid && ask(notifier, &request, -1) == 0)
+        take_events(notifier, pid, uid);
+    if (!STAILQ_EMPTY(&notifier->firings))
+        session_ring(session);
+}
+
+int notify_send(const struct parked *parked, const char *data, size_t length, unsigned priority)
+{
+    const struct handle *handle = parked->handle;
+    struct session *session = handle->session;
+    struct notifier *notifier = session->notifier;
+    if (!__atomic_load_n(&notifier->count, __ATOMIC_SEQ_CST))
+        return ipc_mq_send(handle->fd, data, length, priority, NULL);
+
+    pthread_mutex_lock(&notifier->lock);
+    int error = ipc_mq_send(handle->fd, data, length, priority, NULL);
+    if (!error && find_active(notifier, handle->object->device, handle->object->inode)) {
+        /* The signal is with the notifier already: hear of it before another send can be taken for its cause. */
+        const struct fuse_ctx *ctx = parked->req ? fuse_req_ctx(parked->req) : NULL;
+        catch_up(session, ctx ? process_of_thread(ctx->pid) : 0, ctx ? ctx->uid : 0);
+    }
+    pthread_mutex_unlock(&notifier->lock);
+    return error;
+}
+
+pid_t notify_owner(struct session *session, const struct stat *st)
+{
+    struct notifier *notifier = session->notifier;
+    if (!__atomic_load_n(&notifier->count, __ATOMIC_SEQ_CST))
+        return 0;
+    pthread_mutex_lock(&notifier->lock);
+    const struct registration *registration = find_active(notifier, st->st_dev, st->st_ino);
+    pid_t pid = registration ? registration->pid : 0;
+    pthread_mutex_unlock(&notifier->lock);
+    return pid;
+}
+
+/* ---- Registering --------------------------------------------------------------------------------------------------
+ */
+
+/* Called with object->lock held. */
+static int register_handle(struct handle *handle, pid_t thread, int signal)
+{
+    struct session *session = handle->session;
+    struct notifier *notifier = session->notifier;
+    struct registration *registration = calloc(1, sizeof *registration);
+    if (!registration)
+        return -ENOMEM;
+    registration->object = handle->object;
+    registration->handle = handle;
+    registration->signal = signal;
+    registration->pid = process_of_thread(thread);
+    registration->pidfd = signal ? (int)syscall(SYS_pidfd_open, registration->pid, 0) : -1;
+    int error = signal && registration->pidfd < 0 ? -errno : 0;
+
+    pthread_mutex_lock(&notifier->lock);
+    if (!error && !notifier->pid)
+        error = start(session);
+    catch_up(session, 0, 0);
+    /* The notifier must not even try: to close the second descriptor would end the first registration. */
+    if (!error && find_active(notifier, handle->object->device, handle->object->inode))
+        error = -EBUSY;
+    if (!error) {
+        registration->id = ++notifier->next_id;
+        struct request request = {.order = REGISTER, .id = registration->id};
+        error = ask(notifier, &request, handle->fd);
+        if (!error && request.fd < 0)
+            error = request.fd;
+        registration->notifier = notifier->pid;
+        registration->notifier_fd = request.fd;
+    }
+    if (!error) {
+        LIST_INSERT_HEAD(&notifier->registrations, registration, link);
+        __atomic_add_fetch(&notifier->count, 1, __ATOMIC_SEQ_CST);
+    }
+    pthread_mutex_unlock(&notifier->lock);
+    if (error) {
+        if (registration->pidfd >= 0)
+            close(registration->pidfd);
+        free(registration);
+        return error;
+    }
+    object_hold(registration->object);
+    handle->registration = registration;
+    return 0;
+}
+
+/* Ends the handle's registration, if it has one. Called with object->lock held, of which the caller has a reference. */
+static void withdraw(struct handle *handle)
+{
+    struct notifier *notifier = handle->session->notifier;
+    struct registration *registration = handle->registration;
+    if (!registration)
+        return;
+    handle->registration = NULL;
+    pthread_mutex_lock(&notifier->lock);
+    close_in_notifier(notifier, registration);
+    LIST_REMOVE(registration, link);
+    __atomic_sub_fetch(&notifier->count, 1, __ATOMIC_SEQ_CST);
+    pthread_mutex_unlock(&notifier->lock);
+    if (registration->pidfd >= 0)
+        close(registration->pidfd);
+    object_release(registration->object);
+    free(registration);
+}
+
+/* As the kernel's own signals of queues are: from the sender, with the code SI_MESGQ. */
+static void send_signal(const struct registration *registration, pid_t sender, uid_t uid)
+{
+    siginfo_t info = {.si_signo = registration->signal, .si_code = SI_MESGQ};
+    info.si_pid = sender;
+    info.si_uid = uid;
+    syscall(SYS_pidfd_send_signal, registration->pidfd, registration->signal, &info, 0);
+}
+
+/* The object of a registration, with a reference, and its handle; NULL: it has been withdrawn. */
+static struct object *find_object(struct notifier *notifier, uint64_t id)
+{
+    struct registration *registration;
+    struct object *object = NULL;
+    pthread_mutex_lock(&notifier->lock);
+    LIST_FOREACH(registration, &notifier->registrations, link)
+    if (registration->id == id) {
+        object = registration->object;
+        object_hold(object);
+        break;
+    }
+    pthread_mutex_unlock(&notifier->lock);
+    return object;
+}
+
+/* The registration of that id if it is still there. Called with its object's lock held, so it stays. */
+static struct registration *find_registration(struct notifier *notifier, uint64_t id)
+{
+    struct registration *registration;
+    pthread_mutex_lock(&notifier->lock);
+    LIST_FOREACH(registration, &notifier->registrations, link)
+    if (registration->id == id)
+        break;
+    pthread_mutex_unlock(&notifier->lock);
+    return registration;
+}
+
+static void tell(struct session *session, const struct firing *firing)
+{
+    struct parked_list done = TAILQ_HEAD_INITIALIZER(done);
+    struct object *object = find_object(session->notifier, firing->id);
+    if (!object)
+        return;
+    pthread_mutex_lock(&object->lock);
+    struct registration *registration = find_registration(session->notifier, firing->id);
+    if (registration && registration->signal) {
+        if (firing->pid != LOST)
+            send_signal(registration, firing->pid, firing->uid);
+        withdraw(registration->handle);
+    } else if (registration) {
+        registration->fired = true;
+        registration->sender = firing->pid;
+        registration->sender_uid = firing->uid;
+        object_serve_locked(object, true, &done);
+    }
+    pthread_mutex_unlock(&object->lock);
+    parked_finish_all(&done);
+    object_release(object);
+}
+
+void notifier_listen(struct session *session)
+{
+    struct notifier *notifier = session->notifier;
+    for (;;) {
+        pthread_mutex_lock(&notifier->lock);
+        take_events(notifier, 0, 0);
+        struct firing *firing = STAILQ_FIRST(&notifier->firings);
+        if (firing)
+            STAILQ_REMOVE_HEAD(&notifier->firings, link);
+        pthread_mutex_unlock(&notifier->lock);
+        if (!firing)
+            return;
+        tell(session, firing);
+        free(firing);
+    }
+}
+
+/* ---- The kind -----------------------------------------------------------------------------------------------------
+ */
+
+static int open_notify(struct handle *handle, const char *name, mode_t mode, const struct caller *caller)
+{
+    (void)mode, (void)caller;
+    struct ipc *ipc = handle->session->ipc;
+    /* Any right to the queue will do, as in mq_notify(3). */
+    int fd = ipc_mq_open(ipc, name, O_RDONLY | O_NONBLOCK, 0, NULL);
+    if (fd == -EACCES)
+        fd = ipc_mq_open(ipc, name, O_WRONLY | O_NONBLOCK, 0, NULL);
+    handle->fd = fd;
+    return fd < 0 ? fd : 0;
+}
+
+static void close_notify(struct handle *handle)
+{
+    if (handle->registration) {
+        pthread_mutex_lock(&handle->object->lock);
+        withdraw(handle);
+        pthread_mutex_unlock(&handle->object->lock);
+    }
+    close(handle->fd);
+}
+
+static int descriptor(const struct handle *handle)
+{
+    return handle->fd;
+}
+
+static void read_notify(fuse_req_t req, struct handle *handle, size_t size, off_t offset)
+{
+    (void)offset;
+    struct object *object = handle->object;
+    pthread_mutex_lock(&object->lock);
+    int error = 0;
+    if (!handle->registration)
+        error = register_handle(handle, fuse_req_ctx(req)->pid, 0);
+    else if (handle->registration->signal || object->waiting_count[RECEIVE])
+        error = -EBUSY;
+    pthread_mutex_unlock(&object->lock);
+    if (error) {
+        fuse_reply_err(req, -error);
+        return;
+    }
+    struct parked *parked = parked_new(req, handle, RECEIVE, NULL, 0);
+    if (!parked)
+        return;
+    parked->size = size;
+    parked->deadline = deadline_of(handle->view);
+    park(parked, handle->view->nonblock || handle->flags & O_NONBLOCK);
+}
+
+static void write_notify(fuse_req_t req, struct handle *handle, const char *data, size_t size, off_t offset)
+{
+    (void)offset;
+    int signal = 0;
+    bool cancel = signal_is_cancel(data, size);
+    int error = cancel ? 0 : signal_parse(data, size, &signal);
+    if (!error) {
+        pthread_mutex_lock(&handle->object->lock);
+        if (cancel)
+            withdraw(handle);
+        else
+            error = handle->registration ? -EBUSY : register_handle(handle, fuse_req_ctx(req)->pid, signal);
+        pthread_mutex_unlock(&handle->object->lock);
+    }
+    if (error)
+        fuse_reply_err(req, -error);
+    else
+        fuse_reply_write(req, size);
+}
+
+static int attempt(struct parked *parked)
+{
+    struct handle *handle = parked->handle;
+    const struct registration *registration = handle->registration;
+    if (!registration)
+        return -EINTR; /* withdrawn by another thread */
+    if (!registration->fired)
+        return -EAGAIN;
+    if (registration->sender == LOST) {
+        withdraw(handle);
+        return -EIO;
+    }
+    struct result *result = result_new(32);
+    if (!result)
+        return -ENOMEM;
+    result->size = snprintf(result->data, 32, "%d %u\n", registration->sender, registration->sender_uid);
+    parked->result = result;
+    withdraw(handle);
+    return 0;
+}
+
+/* One shot: it has been used up. */
+static void undo(struct parked *parked)
+{
+    (void)parked;
+}
+
+/* A read that was interrupted or timed out has not registered. Nothing else is to be seen to: the notifier tells us. */
+static int watch(struct object *object)
 {
     (void)object;
     return 0;
 }
-void notify_close(struct handle *handle)
+
+static void give_up(struct parked *parked)
 {
-    (void)handle;
+    withdraw(parked->handle);
 }
+
+static unsigned ready(struct handle *handle)
+{
+    const struct registration *registration = handle->registration;
+    return POLLOUT | POLLWRNORM | (registration && registration->fired ? POLLIN | POLLRDNORM : 0);
+}
+
+const struct kind notify_kind = {
+    .id = IPC_MQ,
+    .open = open_notify,
+    .close = close_notify,
+    .descriptor = descriptor,
+    .read = read_notify,
+    .write = write_notify,
+    .attempt = attempt,
+    .undo = undo,
+    .watch = watch,
+    .give_up = give_up,
+    .ready = ready,
+};

@@ -10,6 +10,7 @@
 
 #include <limits.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/statvfs.h>
@@ -601,6 +602,23 @@ static int add_object(void *arg, const char *name, ino_t ino)
     return add_entry(filling->listing, name, visible_ino(filling->kind, ino), S_IFREG);
 }
 
+/* Of the views only `stat`, so that *@stat/* means the attributes of all objects. */
+static int fill_root(struct listing *listing)
+{
+    const char *name;
+    int error = 0;
+    for (size_t i = 0; !error && (name = file_name(i)); i++)
+        error = add_entry(listing, name, root_ino(name), S_IFREG);
+    for (size_t i = 0; !error && i < 3; i++) {
+        char stat_name[16];
+        snprintf(stat_name, sizeof stat_name, "%s@stat", kind_names[i]);
+        error = add_entry(listing, kind_names[i], root_ino(kind_names[i]), S_IFDIR);
+        if (!error)
+            error = add_entry(listing, stat_name, root_ino(stat_name), S_IFDIR);
+    }
+    return error;
+}
+
 static int fill_listing(struct node *node, struct listing *listing)
 {
     clear_listing(listing);
@@ -615,11 +633,7 @@ static int fill_listing(struct node *node, struct listing *listing)
         if (error == -EOPNOTSUPP)
             error = nodes_list(node, add_object, &filling);
     } else {
-        const char *name;
-        for (size_t i = 0; !error && (name = file_name(i)); i++)
-            error = add_entry(listing, name, UINT32_MAX, S_IFREG);
-        for (size_t i = 0; !error && i < 3; i++)
-            error = add_entry(listing, kind_names[i], UINT32_MAX, S_IFDIR);
+        error = fill_root(listing);
     }
     listing->filled = !error;
     return error;

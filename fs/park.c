@@ -145,9 +145,11 @@ void parked_drop(struct parked *parked, int error)
     finish(parked);
 }
 
-/* It ends before all is done; but what was done is done, and counts. */
+/* It ends, perhaps before all is done; but what was done is done, and counts. Called with the lock held. */
 static void end_with(struct parked *parked, int error)
 {
+    if (error && error != -EAGAIN && parked->object->kind->give_up)
+        parked->object->kind->give_up(parked);
     parked->error = parked->done ? 0 : error;
 }
 

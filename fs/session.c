@@ -5,6 +5,7 @@
  * a request: queues that have changed, deadlines, signals. The core has its own threads for semaphores.
  */
 #include "kind.h"
+#include "notify.h"
 #include "park.h"
 
 #include <signal.h>
@@ -17,9 +18,7 @@
 /* As many as can be busy at once, but a request that is slow (making a queue) must not be all that goes on. */
 enum { WORKERS_MIN = 4, WORKERS_MAX = 7 };
 
-enum wake_up { BELL, TIMER, SIGNAL, WAKE_UPS };
-
-static void ring(struct session *session)
+void session_ring(struct session *session)
 {
     uint64_t one = 1;
     while (write(session->bell, &one, sizeof one) < 0 && errno == EINTR)
@@ -35,7 +34,7 @@ void session_retire(struct object *object)
     object->retired = session->retired;
     session->retired = object;
     pthread_mutex_unlock(&session->retired_lock);
-    ring(session);
+    session_ring(session);
 }
 
 static void look_at_retired(struct session *session)
@@ -80,7 +79,7 @@ static void *work(void *arg)
     }
     pthread_cleanup_pop(1);
     __atomic_store_n(&session->ended, true, __ATOMIC_SEQ_CST);
-    ring(session);
+    session_ring(session);
     return NULL;
 }
 
@@ -99,13 +98,13 @@ static int start_workers(struct session *session, pthread_t *workers, size_t *co
 /* ---- The main thread ----------------------------------------------------------------------------------------------
  */
 
-static int watch_descriptor(struct session *session, int fd, enum wake_up *what)
+static int watch_descriptor(struct session *session, int fd, enum wake_up what)
 {
-    struct epoll_event event = {.events = EPOLLIN, .data.ptr = what};
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = &session->wake_ups[what]};
     return fd < 0 || epoll_ctl(session->epoll, EPOLL_CTL_ADD, fd, &event) ? -errno : 0;
 }
 
-static void run(struct session *session, int signals, const enum wake_up *kinds)
+static void run(struct session *session, int signals)
 {
     struct epoll_event events[64];
     uint64_t number;
@@ -115,29 +114,32 @@ static void run(struct session *session, int signals, const enum wake_up *kinds)
         int count = epoll_wait(session->epoll, events, sizeof events / sizeof *events, -1);
         for (int i = 0; i < count; i++) {
             const enum wake_up *what = events[i].data.ptr;
-            if (what < kinds || what >= kinds + WAKE_UPS) {
+            if (what < session->wake_ups || what >= session->wake_ups + WAKE_UPS)
                 queue_changed(events[i].data.ptr);
-            } else if (*what == TIMER) {
-                if (read(session->timers.fd, &number, sizeof number) > 0)
-                    park_expire(session);
-            } else if (*what == BELL) {
-                rung = read(session->bell, &number, sizeof number) > 0;
-            } else if (read(signals, &info, sizeof info) > 0) {
+            else if (*what == WAKE_SIGNAL && read(signals, &info, sizeof info) > 0)
                 return;
-            }
+            else if (*what == WAKE_TIMER && read(session->timers.fd, &number, sizeof number) > 0)
+                park_expire(session);
+            else if (*what == WAKE_BELL || *what == WAKE_NOTIFIER)
+                rung = true;
         }
         /* Not before: another of the events may be of an object that goes here. */
-        if (rung)
+        if (rung) {
+            while (read(session->bell, &number, sizeof number) > 0)
+                ;
+            notifier_listen(session);
             look_at_retired(session);
+        }
     }
 }
 
 int session_serve(struct session *session)
 {
-    enum wake_up kinds[WAKE_UPS] = {BELL, TIMER, SIGNAL};
     pthread_t workers[WORKERS_MAX];
     size_t count;
 
+    for (size_t i = 0; i < WAKE_UPS; i++)
+        session->wake_ups[i] = i;
     sigset_t all, ends;
     sigfillset(&all);
     sigdelset(&all, SIGBUS); /* core/fault.c needs it */
@@ -148,17 +150,17 @@ int session_serve(struct session *session)
     sigaddset(&ends, SIGHUP);
     int signals = signalfd(-1, &ends, SFD_CLOEXEC | SFD_NONBLOCK);
 
-    int error = watch_descriptor(session, session->bell, &kinds[BELL]);
+    int error = watch_descriptor(session, session->bell, WAKE_BELL);
     if (!error)
-        error = watch_descriptor(session, session->timers.fd, &kinds[TIMER]);
+        error = watch_descriptor(session, session->timers.fd, WAKE_TIMER);
     if (!error)
-        error = watch_descriptor(session, signals, &kinds[SIGNAL]);
+        error = watch_descriptor(session, signals, WAKE_SIGNAL);
     if (!error)
         error = start_workers(session, workers, &count);
     else
         count = 0;
     if (!error)
-        run(session, signals, kinds);
+        run(session, signals);
 
     fuse_session_exit(session->fuse);
     for (size_t i = 0; i < count; i++)

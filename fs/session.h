@@ -66,7 +66,6 @@ struct session {
     struct node root;
     struct node_list *nodes;
     size_t nodes_size, nodes_count;
-    uint64_t directories; /* made so far, for their inode numbers */
 
     pthread_mutex_t objects_lock; /* protects the table and refs of every object */
     struct object **objects;
@@ -75,13 +74,19 @@ struct session {
     struct timers timers;
 
     int epoll;
-    int bell; /* an eventfd, for what only the main thread may do */
+    enum wake_up {
+        WAKE_BELL,
+        WAKE_TIMER,
+        WAKE_SIGNAL,
+        WAKE_NOTIFIER,
+        WAKE_UPS
+    } wake_ups[4]; /* its events, but queues */
+    int bell;      /* an eventfd, for what only the main thread may do */
     pthread_mutex_t retired_lock;
     struct object *retired; /* watched by epoll and to be let go of; retired_lock */
     bool ended;             /* atomic: the kernel has closed the connection */
 
-    struct notifier *notifier; /* notify.c; NULL until somebody asks for a notification */
-    pthread_mutex_t notifier_lock;
+    struct notifier *notifier; /* notify.c */
 };
 
 int nodes_setup(struct session *session);
@@ -99,6 +104,7 @@ char *node_name(struct node *node);
 int nodes_list(struct node *directory, ipc_each *each, void *arg);
 /* Inode numbers as the user sees them: stable, and never the same for two kinds. */
 ino_t visible_ino(enum ipc_kind kind, ino_t ino);
+ino_t root_ino(const char *name);
 
 /* ---- Handles ---------------------------------------------------------------------------------------------------- */
 
@@ -122,7 +128,7 @@ struct handle {
     size_t message_size; /* of a queue: its max_message_size */
     struct ipc_sem *sem; /* of a semaphore */
     struct object *object;
-    uint32_t backing; /* passthrough.c; 0 for none */
+    struct registration *registration; /* notify.c: object->lock; NULL for none */
 
     pthread_mutex_t lock; /* protects the rest, but for `polling` */
     struct result *last;  /* what the last operation gave */
@@ -161,7 +167,6 @@ struct object {
     bool watched;             /* queue: in epoll, with a reference */
     bool retiring;            /* queue: in session->retired */
     struct object *retired;   /* session->retired_lock */
-    struct handle *notified;  /* queue: the handle that is registered for notification */
 };
 
 int objects_setup(struct session *session);
@@ -179,6 +184,8 @@ void object_release(struct object *object);
 /* Serves requests until a signal or an unmount ends the session. 0, or a negative errno. */
 int session_serve(struct session *session);
 
+/* Has the main thread look at what is to be done. */
+void session_ring(struct session *session);
 /* Has the main thread look whether a queue is still waited for. Called with object->lock held. */
 void session_retire(struct object *object);
 

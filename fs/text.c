@@ -7,12 +7,12 @@
  */
 #include "text.h"
 #include "kind.h"
+#include "notify.h"
+#include "process.h"
 
-#include <linux/ioctl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -20,24 +20,25 @@
 /* ---- Sending ---------------------------------------------------------------------------------------------------- */
 
 /* Sends "PRIORITY MESSAGE" or, in a view without `priority`, the message alone. */
-static int send_one(const struct handle *handle, const char *data, size_t length, unsigned *priority)
+static int send_one(struct parked *parked, const char *data, size_t length)
 {
-    *priority = handle->view->priority;
+    const struct handle *handle = parked->handle;
+    parked->priority = handle->view->priority;
     if (handle->view->in_band) {
         const char *space = memchr(data, ' ', length);
         int64_t number;
         if (!space || !parse_number(data, space - data, 0, IPC_PRIORITY_MAX, &number))
             return -EINVAL;
-        *priority = number;
+        parked->priority = number;
         length -= space + 1 - data;
         data = space + 1;
     }
-    return ipc_mq_send(handle->fd, data, length, *priority, NULL);
+    return notify_send(parked, data, length, parked->priority);
 }
 
 int text_send_message(struct parked *parked)
 {
-    int error = send_one(parked->handle, parked->data, parked->length, &parked->priority);
+    int error = send_one(parked, parked->data, parked->length);
     if (!error)
         parked->done = parked->length;
     return error;
@@ -78,10 +79,10 @@ int text_send(struct parked *parked)
         if (before) {
             error = append(handle, line, data, end - data);
             if (!error)
-                error = send_one(handle, line->data, line->length, &parked->priority);
+                error = send_one(parked, line->data, line->length);
             line->length = error ? before : 0;
         } else {
-            error = send_one(handle, data, end - data, &parked->priority);
+            error = send_one(parked, data, end - data);
         }
         if (!error)
             parked->done += end + 1 - data;
@@ -144,66 +145,18 @@ int text_receive(struct parked *parked)
     return 0;
 }
 
-/* ---- Whose line it is ----------------------------------------------------------------------------------------------
- */
-
-/* The number behind `key` in a file of /proc, or -1. */
-static long read_field(const char *path, const char *key)
-{
-    char text[256];
-    long value = -1;
-    FILE *file = fopen(path, "re");
-    while (file && fgets(text, sizeof text, file))
-        if (!strncmp(text, key, strlen(key)) && sscanf(text + strlen(key), "%ld", &value) == 1)
-            break;
-    if (file)
-        fclose(file);
-    return value;
-}
+/* ---- Whose line it is ------------------------------------------------------------------------------------------ */
 
 void line_began(struct line *line, pid_t thread)
 {
-    char path[64];
     if (line->writer >= 0)
         close(line->writer);
-    snprintf(path, sizeof path, "/proc/%d/status", thread);
-    line->writer = (int)syscall(SYS_pidfd_open, read_field(path, "Tgid:"), 0);
-}
-
-/* Since Linux 6.15 a pidfd tells of a process's end even when it has been waited for. */
-struct pidfd_end {
-    uint64_t mask, cgroup;
-    uint32_t pid, tgid, ppid, ids[8], exit_code, rest[2];
-};
-#define PIDFD_END_MASK 8 /* PIDFD_INFO_EXIT */
-#define PIDFD_GET_END _IOWR(0xff, 11, struct pidfd_end)
-
-/* The wait(2) status with which a process has ended or is about to; 0 where it runs or nobody knows. */
-static int status_of(int pidfd)
-{
-    char path[64], text[1024];
-    struct pidfd_end end = {.mask = PIDFD_END_MASK};
-    if (ioctl(pidfd, PIDFD_GET_END, &end) == 0 && end.mask & PIDFD_END_MASK)
-        return end.exit_code;
-
-    snprintf(path, sizeof path, "/proc/self/fdinfo/%d", pidfd);
-    long pid = read_field(path, "Pid:");
-    if (pid <= 0)
-        return 0;
-    snprintf(path, sizeof path, "/proc/%ld/stat", pid);
-    FILE *file = fopen(path, "re");
-    size_t size = file ? fread(text, 1, sizeof text - 1, file) : 0;
-    if (file)
-        fclose(file);
-    text[size] = 0;
-    /* proc_pid_stat(5): exit_code is the last field. */
-    const char *last = strrchr(text, ' ');
-    return last ? atoi(last) : 0;
+    line->writer = (int)syscall(SYS_pidfd_open, process_of_thread(thread), 0);
 }
 
 bool line_is_whole(const struct line *line)
 {
-    return line->length && !line->broken && !(line->writer >= 0 && WIFSIGNALED(status_of(line->writer)));
+    return line->length && !line->broken && !(line->writer >= 0 && WIFSIGNALED(process_status(line->writer)));
 }
 
 void line_free(struct line *line)

@@ -1,0 +1,96 @@
+#include "process.h"
+
+#include <errno.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+/* The number behind `key` in a file of /proc, or -1. */
+static long read_field(const char *path, const char *key)
+{
+    char text[256];
+    long value = -1;
+    FILE *file = fopen(path, "re");
+    while (file && fgets(text, sizeof text, file))
+        if (!strncmp(text, key, strlen(key)) && sscanf(text + strlen(key), "%ld", &value) == 1)
+            break;
+    if (file)
+        fclose(file);
+    return value;
+}
+
+pid_t process_of_thread(pid_t thread)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/status", thread);
+    long process = read_field(path, "Tgid:");
+    return process > 0 ? (pid_t)process : thread;
+}
+
+/* Since Linux 6.15 a pidfd tells of a process's end even when it has been waited for (PIDFD_GET_INFO). */
+struct pidfd_end {
+    uint64_t mask, cgroup;
+    uint32_t pid, tgid, ppid, ids[8], exit_code, rest[2];
+};
+#define PIDFD_END_MASK 8 /* PIDFD_INFO_EXIT */
+#define PIDFD_GET_END _IOWR(0xff, 11, struct pidfd_end)
+
+int process_status(int pidfd)
+{
+    char path[64], text[1024];
+    struct pidfd_end end = {.mask = PIDFD_END_MASK};
+    if (ioctl(pidfd, PIDFD_GET_END, &end) == 0 && end.mask & PIDFD_END_MASK)
+        return (int)end.exit_code;
+
+    snprintf(path, sizeof path, "/proc/self/fdinfo/%d", pidfd);
+    long pid = read_field(path, "Pid:");
+    if (pid <= 0)
+        return 0;
+    snprintf(path, sizeof path, "/proc/%ld/stat", pid);
+    FILE *file = fopen(path, "re");
+    size_t size = file ? fread(text, 1, sizeof text - 1, file) : 0;
+    if (file)
+        fclose(file);
+    text[size] = 0;
+    /* proc_pid_stat(5): exit_code is the last field. */
+    const char *last = strrchr(text, ' ');
+    return last ? atoi(last) : 0;
+}
+
+union control {
+    struct cmsghdr header;
+    char room[CMSG_SPACE(sizeof(int))];
+};
+
+int send_with_descriptor(int socket, const void *data, size_t size, int fd)
+{
+    union control control;
+    struct iovec iov = {(void *)data, size};
+    struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
+    memset(&control, 0, sizeof control);
+    if (fd >= 0) {
+        message.msg_control = &control;
+        message.msg_controllen = sizeof control;
+        control.header.cmsg_level = SOL_SOCKET;
+        control.header.cmsg_type = SCM_RIGHTS;
+        control.header.cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(&control.header), &fd, sizeof fd);
+    }
+    return sendmsg(socket, &message, MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
+ssize_t receive_with_descriptor(int socket, void *data, size_t size, int *fd, int flags)
+{
+    union control control;
+    struct iovec iov = {data, size};
+    struct msghdr message = {
+        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+    *fd = -1;
+    ssize_t n = recvmsg(socket, &message, flags | MSG_CMSG_CLOEXEC);
+    if (n >= 0 && message.msg_controllen >= CMSG_LEN(sizeof(int)))
+        memcpy(fd, CMSG_DATA(&control.header), sizeof *fd);
+    return n < 0 ? -errno : n;
+}
