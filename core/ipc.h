@@ -104,20 +104,19 @@ int ipc_sem_post(struct ipc_sem *sem, unsigned n);
 int ipc_sem_value(struct ipc_sem *sem, unsigned *value);
 
 /*
- * Watches a semaphore for somebody who waits, and takes nothing from it: its value never changes because of a watch.
+ * Watches a semaphore for somebody who has found it at 0 and waits, and takes nothing from it: its value never changes
+ * because of a watch.
  *
- * `changed` is called from a thread of the library's, once soon after the watch was made and then whenever the value
- * differs from what the last call returned, or somebody posted (`posted`). It returns the value that it left the
- * semaphore with (0 when it took what there was), to be called again when that changes, or IPC_UNWATCH, which ends the
- * watch: `arg` is not touched after that. It must do that once an operation on the semaphore gives EIO. It may call all
- * functions on the semaphore, but must not wait.
+ * `posted` is called from a thread of the library's, once soon after the watch was made and then whenever the value is
+ * above 0. It returns true to be called again when that is so, or false, which ends the watch: `arg` is not touched
+ * after that. It must end it once an operation on the semaphore gives EIO, and should when it leaves something to take:
+ * then others are woken. It may call all functions on the semaphore, but must not wait.
  * Thousands of semaphores are watched by a few threads (127 each). ENOMEM, EAGAIN: no thread.
  */
-#define IPC_UNWATCH (-1)
-typedef int64_t ipc_sem_changed(void *arg, bool posted);
+typedef bool ipc_sem_posted(void *arg);
 struct ipc_watch;
-int ipc_sem_watch(struct ipc_sem *sem, ipc_sem_changed *changed, void *arg, struct ipc_watch **watch);
-/* Has `changed` called soon, whatever the value. The watch must not have ended. */
+int ipc_sem_watch(struct ipc_sem *sem, ipc_sem_posted *posted, void *arg, struct ipc_watch **watch);
+/* Has `posted` called soon, whatever the value. The watch must not have ended. */
 void ipc_watch_again(struct ipc_watch *watch);
 
 /* ---- Shared memory objects: shm_overview(7) -------------------------------------------------------------------- */

@@ -6,8 +6,10 @@
  * and, as the first word, a doorbell by which the rest of the process reaches it.
  *
  * A wake-up is one of a kind: sem_post wakes one sleeper for each unit. Where it was us and nobody took the unit, we
- * must wake the next one, or a native sem_wait(3) sleeps beside a free unit. That is pass_on's work. It is not done
- * when the value is what we went to sleep with: two watchers (of two mounts) would wake each other for ever.
+ * must wake the next one, or a native sem_wait(3) sleeps beside a free unit. That is pass_on's work.
+ *
+ * A watch always sleeps on the value 0, never on another that somebody saw: a unit that is taken and posted again would
+ * leave that as it was, and nobody would look.
  *
  * A watch belongs to its watcher's thread from the moment that the thread has seen it, and that thread frees it.
  */
@@ -23,11 +25,10 @@
 
 struct ipc_watch {
     struct ipc_sem *sem;
-    ipc_sem_changed *changed;
+    ipc_sem_posted *posted;
     void *arg;
     struct watcher *watcher;
-    int64_t seen; /* the value that `changed` returned last */
-    bool again;   /* atomic: `changed` is to be called whatever the value */
+    bool again; /* atomic: `posted` is to be called whatever the value */
     struct ipc_watch *next;
 };
 
@@ -69,27 +70,20 @@ static void end_watch(struct watcher *watcher, size_t i)
     pthread_mutex_unlock(&watcher->ipc->watch_lock);
 }
 
-/*
- * Tells whoever watches of what changed. After a wake-up that is every semaphore with something to take: the kernel
- * names only one of those that were posted, and a unit that was taken and posted again leaves the value as it was.
- */
-static void look(struct watcher *watcher, bool woken)
+/* Tells whoever watches of what has been posted. */
+static void look(struct watcher *watcher)
 {
     for (size_t i = 0; i < watcher->admitted;) {
         struct ipc_watch *watch = watcher->watches[i];
         unsigned value = 0;
         bool failed = ipc_sem_value(watch->sem, &value) < 0;
-        bool changed = watch->seen >= 0 && (failed || value != watch->seen);
-        bool posted = changed || (woken && value > 0);
-        if (__atomic_exchange_n(&watch->again, false, __ATOMIC_SEQ_CST) || posted) {
-            watch->seen = watch->changed(watch->arg, posted);
-            if (watch->seen == IPC_UNWATCH) {
-                end_watch(watcher, i);
-                continue;
-            }
-            if (changed)
-                pass_on(watch, 1);
+        bool again = __atomic_exchange_n(&watch->again, false, __ATOMIC_SEQ_CST);
+        if ((again || failed || value) && !watch->posted(watch->arg)) {
+            end_watch(watcher, i);
+            continue;
         }
+        if (value)
+            pass_on(watch, 1);
         i++;
     }
 }
@@ -126,30 +120,27 @@ static bool admit(struct watcher *watcher)
     return stay;
 }
 
-/* True after a wake-up; false where there was nothing to sleep for. */
-static bool sleep_on(struct watcher *watcher, uint32_t rung)
+static void sleep_on(struct watcher *watcher, uint32_t rung)
 {
     struct futex_waitv words[FUTEX_WAITV_MAX] = {
         {.val = rung, .uaddr = (uintptr_t)&watcher->bell, .flags = FUTEX_32 | FUTEX_PRIVATE_FLAG}};
     const size_t half = 4 * (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__);
     for (size_t i = 0; i < watcher->admitted; i++)
-        words[i + 1] = (struct futex_waitv){.val = (uint32_t)watcher->watches[i]->seen,
-                                            .uaddr = (uintptr_t)sem_word(watcher->watches[i]->sem) + half,
-                                            .flags = FUTEX_32};
-    /* Whatever ends it (a wake-up, EAGAIN: a value has changed, EFAULT: a file was cut short), look() sees. */
-    return syscall(SYS_futex_waitv, words, watcher->admitted + 1, 0, NULL, CLOCK_MONOTONIC) >= 0;
+        words[i + 1] = (struct futex_waitv){
+            .val = 0, .uaddr = (uintptr_t)sem_word(watcher->watches[i]->sem) + half, .flags = FUTEX_32};
+    /* Whatever ends it (a wake-up, EAGAIN: a value is above 0, EFAULT: a file was cut short), look() sees. */
+    syscall(SYS_futex_waitv, words, watcher->admitted + 1, 0, NULL, CLOCK_MONOTONIC);
 }
 
 static void *watch_thread(void *arg)
 {
     struct watcher *watcher = arg;
-    bool woken = false;
     for (;;) {
         uint32_t rung = __atomic_load_n(&watcher->bell, __ATOMIC_SEQ_CST);
         if (!admit(watcher))
             break;
-        look(watcher, woken);
-        woken = sleep_on(watcher, rung);
+        look(watcher);
+        sleep_on(watcher, rung);
     }
     free(watcher);
     return NULL;
@@ -185,13 +176,13 @@ static int start_watcher(struct ipc *ipc, struct watcher **made)
     return 0;
 }
 
-int ipc_sem_watch(struct ipc_sem *sem, ipc_sem_changed *changed, void *arg, struct ipc_watch **made)
+int ipc_sem_watch(struct ipc_sem *sem, ipc_sem_posted *posted, void *arg, struct ipc_watch **made)
 {
     struct ipc *ipc = sem_ipc(sem);
     struct ipc_watch *watch = malloc(sizeof *watch);
     if (!watch)
         return -ENOMEM;
-    *watch = (struct ipc_watch){.sem = sem, .changed = changed, .arg = arg, .seen = -1, .again = true};
+    *watch = (struct ipc_watch){.sem = sem, .posted = posted, .arg = arg, .again = true};
     sem_hold(sem);
 
     int error = 0;

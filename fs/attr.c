@@ -127,12 +127,25 @@ static int ask_queue(int fd, struct facts *facts)
     return ipc_mq_getattr(fd, &facts->queue);
 }
 
+/* May the caller know what one learns by opening? Yes if it could open the object now, or has it open. */
+static int check_right(const struct handle *handle)
+{
+    int fd = handle->kind->descriptor(handle);
+    if (handle->opener == caller_uid())
+        return 0;
+    if (handle->sem)
+        return ipc_access(fd, R_OK | W_OK);
+    return ipc_access(fd, R_OK) && ipc_access(fd, W_OK) ? -EACCES : 0;
+}
+
 /* Through an open handle of the node, which may be of an object that has no name any more. False: there is none. */
 static bool ask_handle(struct node *node, struct facts *facts)
 {
     pthread_mutex_lock(&node->session->nodes_lock);
     struct handle *handle = first_of_object(node);
     if (handle)
+        facts->opened = check_right(handle);
+    if (handle && !facts->opened)
         facts->opened = handle->sem ? ask_sem(handle->sem, facts) : ask_queue(handle->fd, facts);
     pthread_mutex_unlock(&node->session->nodes_lock);
     return handle;

@@ -23,6 +23,8 @@ struct caller {
 
 /* From now on the thread has the caller's rights. EACCES: the mount is another user's. ENOMEM. */
 int caller_assume(fuse_req_t req, struct caller *caller);
+/* Whose rights the thread has. */
+uid_t caller_uid(void);
 /* And now its own again. */
 void caller_resign(struct caller *caller);
 

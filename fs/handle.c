@@ -1,6 +1,7 @@
 /* Handles: what is open. A handle is in its node's list from open to release. */
 #include "kind.h"
 #include "notify.h"
+#include "passthrough.h"
 
 #include <stdlib.h>
 #include <unistd.h>
@@ -55,6 +56,7 @@ int handle_open(struct node *directory, struct node *node, const char *name, int
     handle->kind = directory->view.notify ? &notify_kind : kind_of(directory->kind);
     handle->view = &directory->view;
     handle->flags = flags;
+    handle->opener = caller->uid;
     handle->fd = handle->line.writer = -1;
     pthread_mutex_init(&handle->lock, NULL);
 
@@ -88,6 +90,7 @@ void handle_free(struct handle *handle)
     struct session *session = handle->session;
     struct node *node = handle->node;
 
+    passthrough_end(handle);
     pthread_mutex_lock(&session->nodes_lock);
     struct handle **place = &node->handles;
     while (*place != handle)

@@ -1,6 +1,7 @@
-/* The command: ipcfs [options] MOUNTPOINT. */
+/* The command: ipcfs [options] [SOURCE] MOUNTPOINT. */
 #include "notify.h"
 #include "park.h"
+#include "passthrough.h"
 #include "session.h"
 
 #include <errno.h>
@@ -16,16 +17,16 @@
 enum { EXIT_USAGE = 2 };
 
 struct settings {
-    bool helper; /* run as mount.ipcfs: the first argument is a source, which means nothing */
-    bool source_seen;
+    bool helper; /* run as mount.ipcfs, with mount(8)'s own options */
     int help;
     int version;
     int foreground;
     int debug;
+    int no_passthrough;
     char *mountpoint;
 };
 
-enum { KEY_IGNORED };
+enum { KEY_IGNORED, KEY_HELPER };
 
 /* libfuse's messages come from the same command as ours. */
 static void log_message(enum fuse_log_level level, const char *format, va_list arguments)
@@ -45,6 +46,7 @@ static const struct fuse_opt options[] = {
     {"-f", offsetof(struct settings, foreground), 1},
     {"-d", offsetof(struct settings, debug), 1},
     {"debug", offsetof(struct settings, debug), 1},
+    {"no_passthrough", offsetof(struct settings, no_passthrough), 1},
     FUSE_OPT_KEY("-d", FUSE_OPT_KEY_KEEP),
     FUSE_OPT_KEY("debug", FUSE_OPT_KEY_KEEP),
     /* What mount(8) hands on that is for fstab(5) alone. */
@@ -52,10 +54,19 @@ static const struct fuse_opt options[] = {
     FUSE_OPT_KEY("_netdev", KEY_IGNORED),
     FUSE_OPT_KEY("auto", KEY_IGNORED),
     FUSE_OPT_KEY("noauto", KEY_IGNORED),
+    FUSE_OPT_KEY("defaults", KEY_IGNORED),
+    FUSE_OPT_KEY("user", KEY_IGNORED),
+    FUSE_OPT_KEY("users", KEY_IGNORED),
+    FUSE_OPT_KEY("owner", KEY_IGNORED),
+    FUSE_OPT_KEY("group", KEY_IGNORED),
+    FUSE_OPT_KEY("relatime", KEY_IGNORED),
+    FUSE_OPT_KEY("-n", KEY_HELPER),
+    FUSE_OPT_KEY("-s", KEY_HELPER),
+    FUSE_OPT_KEY("-v", KEY_HELPER),
     FUSE_OPT_END,
 };
 
-static const char help[] = "Usage: ipcfs [options] MOUNTPOINT\n"
+static const char help[] = "Usage: ipcfs [options] [SOURCE] MOUNTPOINT\n"
                            "Mount this machine's POSIX semaphores, shared memory and message queues as\n"
                            "files in MOUNTPOINT/sem, /shm and /mq.\n"
                            "\n"
@@ -65,6 +76,8 @@ static const char help[] = "Usage: ipcfs [options] MOUNTPOINT\n"
                            "  -d, -o debug     stay in the foreground and show each request\n"
                            "  -o OPTION[,...]  mount options; those of mount(8) (ro, nosuid, noexec ...)\n"
                            "                   and of mount.fuse3(8) (allow_other, auto_unmount, fsname=)\n"
+                           "  -o no_passthrough  no mmap(MAP_SHARED) of shm/ files, which then work as if\n"
+                           "                   the kernel were older than 6.9\n"
                            "\n"
                            "Root's mount serves all users, each with their own rights; another user's\n"
                            "serves that user. Unmount with umount, or fusermount3 -u as a user.\n"
@@ -78,16 +91,16 @@ static int on_argument(void *data, const char *arg, int key, struct fuse_args *r
     struct settings *settings = data;
     if (key == KEY_IGNORED || (key == FUSE_OPT_KEY_OPT && !strncmp(arg, "x-", 2)))
         return 0;
+    if (key == KEY_HELPER)
+        return !settings->helper;
     if (key != FUSE_OPT_KEY_NONOPT)
         return 1;
-    if (settings->helper && !settings->source_seen) {
-        settings->source_seen = true;
-        return 0;
-    }
-    if (settings->mountpoint) {
+    if (settings->mountpoint && strchr(settings->mountpoint, '/')) {
         fprintf(stderr, "ipcfs: %s: one mount point at a time; %s is one already\n", arg, settings->mountpoint);
         return -1;
     }
+    /* As mount(8) has it: a source comes first. It is any word, and means nothing. */
+    free(settings->mountpoint);
     settings->mountpoint = strdup(arg);
     return settings->mountpoint ? 0 : -1;
 }
@@ -191,7 +204,8 @@ static int serve(struct session *session, struct fuse_args *args, const struct s
     char defaults[] = "fsname=ipcfs,subtype=ipcfs,allow_other";
     if (!session->everyone)
         *strrchr(defaults, ',') = 0;
-    if (fuse_opt_add_arg(args, "-o") || fuse_opt_add_arg(args, defaults))
+    /* First, so that the user's own come after and win. */
+    if (fuse_opt_insert_arg(args, 1, defaults) || fuse_opt_insert_arg(args, 1, "-o"))
         return EXIT_FAILURE;
     session->fuse = fuse_session_new(args, &operations, sizeof operations, session);
     if (!session->fuse) {
@@ -203,6 +217,7 @@ static int serve(struct session *session, struct fuse_args *args, const struct s
         fprintf(stderr, "ipcfs: %s: could not be mounted%s\n", mountpoint,
                 session->everyone ? "" : "; an ordinary user needs fusermount3 and the right to write the directory");
     } else {
+        passthrough_setup(session);
         if (fuse_daemonize(settings->foreground || settings->debug) == 0) {
             int error = session_serve(session);
             if (error)
@@ -239,6 +254,7 @@ int main(int argc, char **argv)
     int status = EXIT_FAILURE;
     if (mountpoint && check_device()) {
         static struct session session;
+        session.no_passthrough = settings.no_passthrough;
         raise_limit();
         int error = set_up(&session);
         if (error) {

@@ -178,7 +178,7 @@ static int watch(struct object *object)
     if (epoll_ctl(session->epoll, EPOLL_CTL_ADD, fd, &event))
         return -errno;
     object_hold(object);
-    object->watched = true;
+    object->watched = object->fresh = true;
     return 0;
 }
 
@@ -186,7 +186,9 @@ void queue_changed(struct object *object)
 {
     struct parked_list done = TAILQ_HEAD_INITIALIZER(done);
     pthread_mutex_lock(&object->lock);
-    object_serve_locked(object, true, &done);
+    /* The first event is of how the queue is and not of a change. */
+    object_serve_locked(object, !object->fresh, &done);
+    object->fresh = false;
     bool unwatch = object->watched && !is_waited_for(object);
     if (unwatch) {
         epoll_ctl(object->session->epoll, EPOLL_CTL_DEL, object->fd, NULL);

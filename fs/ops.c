@@ -7,6 +7,7 @@
 #include "attr.h"
 #include "file.h"
 #include "kind.h"
+#include "passthrough.h"
 
 #include <limits.h>
 #include <poll.h>
@@ -319,6 +320,14 @@ static int entry_of(struct handle *handle, struct fuse_entry_param *entry)
     return error;
 }
 
+static int reply_create(fuse_req_t req, const struct fuse_entry_param *entry, struct handle *handle,
+                        struct fuse_file_info *fi)
+{
+    if (passthrough_begin(handle))
+        return passthrough_reply_create(req, entry, handle, fi);
+    return fuse_reply_create(req, entry, fi);
+}
+
 static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
 {
     struct handle *handle;
@@ -333,7 +342,7 @@ static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
     set_open_flags(fi, handle);
     if (error)
         fuse_reply_err(req, -error);
-    if (error || fuse_reply_create(req, &entry, fi) == -ENOENT) {
+    if (error || reply_create(req, &entry, handle, fi) == -ENOENT) {
         handle_free(handle);
         node_release(node, 1);
     }
@@ -442,7 +451,11 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
         return;
     }
     set_open_flags(fi, handle);
-    if (fuse_reply_open(req, fi) == -ENOENT)
+    if (passthrough_begin(handle))
+        error = passthrough_reply_open(req, handle, fi);
+    else
+        error = fuse_reply_open(req, fi);
+    if (error == -ENOENT)
         handle_free(handle);
 }
 
@@ -602,7 +615,7 @@ static int add_object(void *arg, const char *name, ino_t ino)
     return add_entry(filling->listing, name, visible_ino(filling->kind, ino), S_IFREG);
 }
 
-/* Of the views only `stat`, so that *@stat/* means the attributes of all objects. */
+/* Of the views only `stat`, so that a pattern of the shell can name the attributes of all objects. */
 static int fill_root(struct listing *listing)
 {
     const char *name;
@@ -792,6 +805,7 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
     conn->want &= ~(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
     conn->time_gran = 1;
     /* A write that does not begin on a page's first byte is split a page earlier. */
+    passthrough_negotiate(session, conn);
     session->message_max = conn->max_write - sysconf(_SC_PAGESIZE);
 }
 

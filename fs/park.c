@@ -194,13 +194,31 @@ static int wait_in_line(struct parked *parked)
     return error;
 }
 
+/*
+ * One attempt. Who polls is taken to know what was ready when it asked; that is forgotten when it is no longer so, or
+ * when a user was told EAGAIN: who polls edge-triggered goes to sleep on that without asking again.
+ */
+static int attempt_once(struct parked *parked)
+{
+    struct object *object = parked->object;
+    const unsigned direction = parked->direction == RECEIVE ? POLLIN | POLLRDNORM : POLLOUT | POLLWRNORM;
+    int error = object->kind->attempt(parked);
+    if (LIST_EMPTY(&object->polls))
+        return error;
+    struct handle *handle;
+    LIST_FOREACH(handle, &object->polls, polling)
+    handle->poll_ready &= error == -EAGAIN ? ~direction : object->kind->ready(handle);
+    object->kind->watch(object);
+    return error;
+}
+
 /* Not before those who have waited longer. Called with the lock held. */
 static int attempt_in_turn(struct parked *parked, struct parked_list *done)
 {
     struct object *object = parked->object;
     if (!TAILQ_EMPTY(&object->waiting[parked->direction]))
         object_serve_locked(object, false, done);
-    return TAILQ_EMPTY(&object->waiting[parked->direction]) ? object->kind->attempt(parked) : -EAGAIN;
+    return TAILQ_EMPTY(&object->waiting[parked->direction]) ? attempt_once(parked) : -EAGAIN;
 }
 
 void park(struct parked *parked, bool nonblock)
@@ -236,7 +254,7 @@ void park(struct parked *parked, bool nonblock)
 static void serve_direction(struct object *object, enum direction direction, struct parked_list *done)
 {
     for (struct parked *parked; (parked = TAILQ_FIRST(&object->waiting[direction]));) {
-        int error = object->kind->attempt(parked);
+        int error = attempt_once(parked);
         if (error == -EAGAIN)
             return;
         take(parked);
@@ -308,7 +326,7 @@ void park_expire(struct session *session)
         struct parked_list done = TAILQ_HEAD_INITIALIZER(done);
         pthread_mutex_lock(&object->lock);
         if (parked->waiting) {
-            int error = object->kind->attempt(parked);
+            int error = attempt_once(parked);
             take(parked);
             end_with(parked, error == -EAGAIN ? -ETIMEDOUT : error);
             TAILQ_INSERT_TAIL(&done, parked, link);
@@ -322,6 +340,7 @@ void park_expire(struct session *session)
 
 /* ---- poll(2) ---------------------------------------------------------------------------------------------------- */
 
+/* A handle has one poll handle, which stands for all who poll that open file: the kernel tells them together. */
 void object_poll(fuse_req_t req, struct handle *handle, struct fuse_pollhandle *poll, unsigned events)
 {
     struct object *object = handle->object;
@@ -330,14 +349,19 @@ void object_poll(fuse_req_t req, struct handle *handle, struct fuse_pollhandle *
     pthread_mutex_lock(&object->lock);
     if (poll) {
         old = handle->poll;
-        if (!old)
+        if (!old) {
             LIST_INSERT_HEAD(&object->polls, handle, polling);
+            handle->poll_events = 0;
+            handle->poll_ready = ~0U;
+        }
         handle->poll = poll;
-        handle->poll_events = events;
-        error = object->kind->watch(object);
+        handle->poll_events |= events;
     }
     unsigned ready = object->kind->ready(handle);
-    handle->poll_ready = ready;
+    if (poll) {
+        handle->poll_ready &= ready;
+        error = object->kind->watch(object);
+    }
     pthread_mutex_unlock(&object->lock);
     if (old)
         fuse_pollhandle_destroy(old);

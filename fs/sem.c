@@ -86,40 +86,49 @@ static unsigned ready(struct handle *handle)
     return POLLOUT | POLLWRNORM | (value ? POLLIN | POLLRDNORM : 0);
 }
 
+/* Whether somebody waits who has found none: a reader in line, or who polls and does not know of a unit. */
+static bool is_waited_for(const struct object *object)
+{
+    const struct handle *handle;
+    if (!TAILQ_EMPTY(&object->waiting[RECEIVE]))
+        return true;
+    LIST_FOREACH(handle, &object->polls, polling)
+    if (handle->poll_events & ~handle->poll_ready & (POLLIN | POLLRDNORM))
+        return true;
+    return false;
+}
+
 /* The core's watcher thread calls. */
-static int64_t changed(void *arg, bool posted)
+static bool posted(void *arg)
 {
     struct object *object = arg;
     struct parked_list done = TAILQ_HEAD_INITIALIZER(done);
     unsigned value;
 
     pthread_mutex_lock(&object->lock);
-    object_serve_locked(object, posted, &done);
+    object_serve_locked(object, false, &done);
     int error = ipc_sem_value(object->sem, &value);
     if (error)
         object_fail_locked(object, error, &done);
-    bool stop = error || (TAILQ_EMPTY(&object->waiting[RECEIVE]) && LIST_EMPTY(&object->polls));
+    bool stop = error || !is_waited_for(object);
     if (stop)
         object->watch = NULL;
     pthread_mutex_unlock(&object->lock);
     parked_finish_all(&done);
     if (stop)
         object_release(object);
-    return stop ? IPC_UNWATCH : (int64_t)value;
+    return !stop;
 }
 
 static int watch(struct object *object)
 {
-    bool needed = !TAILQ_EMPTY(&object->waiting[RECEIVE]) || !LIST_EMPTY(&object->polls);
-    if (!needed) {
-        if (object->watch)
-            ipc_watch_again(object->watch); /* it finds that nobody waits, and ends */
-        return 0;
-    }
-    if (object->watch)
+    bool needed = is_waited_for(object);
+    if (object->watch && !needed)
+        ipc_watch_again(object->watch); /* it finds that nobody waits, and ends */
+    if (object->watch || !needed)
         return 0;
     object_hold(object);
-    int error = ipc_sem_watch(object->sem, changed, object, &object->watch);
+    int error = ipc_sem_watch(object->sem, posted, object, &object->watch);
     if (error)
         object_release(object);
     return error;

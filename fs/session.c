@@ -7,6 +7,7 @@
 #include "kind.h"
 #include "notify.h"
 #include "park.h"
+#include "passthrough.h"
 
 #include <signal.h>
 #include <stdlib.h>
@@ -83,6 +84,22 @@ static void *work(void *arg)
     return NULL;
 }
 
+/* What is agreed upon with the kernel holds from the second request on. */
+static int serve_first(struct session *session)
+{
+    struct fuse_buf buffer = {.mem = NULL};
+    int size = fuse_session_receive_buf(session->fuse, &buffer);
+    if (size > 0) {
+        fuse_session_process_buf(session->fuse, &buffer);
+        passthrough_decide(session);
+    }
+    free(buffer.mem);
+    if (size < 0)
+        return size;
+    return size && fuse_session_exited(session->fuse) ? -EPROTO
+                                                      : 0; /* it was not to libfuse's liking, who has said why */
+}
+
 static int start_workers(struct session *session, pthread_t *workers, size_t *count)
 {
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
@@ -155,6 +172,8 @@ int session_serve(struct session *session)
         error = watch_descriptor(session, session->timers.fd, WAKE_TIMER);
     if (!error)
         error = watch_descriptor(session, signals, WAKE_SIGNAL);
+    if (!error)
+        error = serve_first(session);
     if (!error)
         error = start_workers(session, workers, &count);
     else

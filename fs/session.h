@@ -47,6 +47,8 @@ struct node {
     ino_t inode;
     char *name;             /* the last one it was seen under */
     struct handle *handles; /* open ones, of an object */
+    uint32_t backing;       /* passthrough.c: the backing file of a shared memory object, */
+    unsigned backed;        /* and how many handles have it; nodes_lock */
     const struct root_file *file;
 };
 
@@ -60,7 +62,11 @@ struct session {
     gid_t group;
     struct timespec started; /* CLOCK_REALTIME */
     size_t message_max;      /* bytes of a write that the kernel surely did not split */
-    bool shared_mmap;        /* mmap(MAP_SHARED) of shared memory objects works */
+    bool shared_mmap;        /* atomic: mmap(MAP_SHARED) of shared memory objects works */
+    bool no_passthrough;     /* an option */
+    /* passthrough.c: of the first request. */
+    uint64_t init_unique;
+    bool agreed, init_answered;
 
     pthread_mutex_t nodes_lock; /* protects the table, and refs, name and handles of every node */
     struct node root;
@@ -124,8 +130,10 @@ struct handle {
     const struct view *view; /* the directory's, which lives as long as the node */
     int flags;               /* of open(2) */
 
+    uid_t opener;
     int fd;              /* of a queue or a shared memory object */
     size_t message_size; /* of a queue: its max_message_size */
+    bool backed;         /* passthrough.c: the kernel reads and writes it */
     struct ipc_sem *sem; /* of a semaphore */
     struct object *object;
     struct registration *registration; /* notify.c: object->lock; NULL for none */
@@ -165,6 +173,7 @@ struct object {
     struct ipc_watch *watch;  /* semaphore: while somebody waits */
     int fd;                   /* queue: what epoll watches; -1 before the first wait */
     bool watched;             /* queue: in epoll, with a reference */
+    bool fresh;               /* queue: and nothing has been heard of it yet */
     bool retiring;            /* queue: in session->retired */
     struct object *retired;   /* session->retired_lock */
 };

@@ -2,12 +2,13 @@
 #include "kind.h"
 
 #include <stdlib.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 static int open_shm(struct handle *handle, const char *name, mode_t mode, const struct caller *caller)
 {
     (void)caller;
-    const int flags = O_ACCMODE | O_CREAT | O_EXCL | O_TRUNC | O_APPEND;
+    const int flags = O_ACCMODE | O_CREAT | O_EXCL | O_TRUNC; /* not O_APPEND, which comes and goes: write_shm */
     int fd = ipc_shm_open(handle->session->ipc, name, handle->flags & flags, mode);
     if (fd < 0)
         return fd;
@@ -49,7 +50,8 @@ static void read_shm(fuse_req_t req, struct handle *handle, size_t size, off_t o
 
 static void write_shm(fuse_req_t req, struct handle *handle, const char *data, size_t size, off_t offset)
 {
-    ssize_t n = pwrite(handle->fd, data, size, offset);
+    struct iovec iov = {(void *)data, size};
+    ssize_t n = pwritev2(handle->fd, &iov, 1, offset, handle->flags & O_APPEND ? RWF_APPEND : 0);
     if (n < 0)
         fuse_reply_err(req, errno);
     else
