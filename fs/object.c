@@ -17,8 +17,22 @@ int objects_setup(struct session *session)
     return session->objects ? 0 : -ENOMEM;
 }
 
+static void destroy(struct object *object)
+{
+    if (object->fd >= 0)
+        close(object->fd);
+    pthread_mutex_destroy(&object->lock);
+    free(object);
+}
+
+/* Whoever still has a reference (epoll, a watch that was ending) has ended too. */
 void objects_free(struct session *session)
 {
+    for (size_t i = 0; i < session->objects_size; i++)
+        for (struct object *object = session->objects[i], *next; object; object = next) {
+            next = object->next;
+            destroy(object);
+        }
     free(session->objects);
     pthread_mutex_destroy(&session->objects_lock);
 }
@@ -109,10 +123,6 @@ void object_release(struct object *object)
         session->objects_count--;
     }
     pthread_mutex_unlock(&session->objects_lock);
-    if (!last)
-        return;
-    if (object->fd >= 0)
-        close(object->fd);
-    pthread_mutex_destroy(&object->lock);
-    free(object);
+    if (last)
+        destroy(object);
 }
