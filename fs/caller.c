@@ -71,6 +71,18 @@ int caller_assume(fuse_req_t req, struct caller *caller)
     return 0;
 }
 
+void caller_pause(const struct caller *caller)
+{
+    if (caller->session->everyone)
+        syscall(SYS_setfsuid, 0);
+}
+
+void caller_go_on(const struct caller *caller)
+{
+    if (caller->session->everyone)
+        syscall(SYS_setfsuid, caller->uid);
+}
+
 uid_t caller_uid(void)
 {
     return syscall(SYS_setfsuid, -1); /* changes nothing, and tells (setfsuid(2)) */

@@ -23,6 +23,9 @@ struct caller {
 
 /* From now on the thread has the caller's rights. EACCES: the mount is another user's. ENOMEM. */
 int caller_assume(fuse_req_t req, struct caller *caller);
+/* For a moment the rights are the daemon's, and then the caller's again. */
+void caller_pause(const struct caller *caller);
+void caller_go_on(const struct caller *caller);
 /* Whose rights the thread has. */
 uid_t caller_uid(void);
 /* And now its own again. */

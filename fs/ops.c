@@ -140,7 +140,25 @@ static struct timespec time_to_set(int to_set, int set, int now, struct timespec
     return to_set & set ? time : (struct timespec){.tv_nsec = UTIME_OMIT};
 }
 
-static int change(struct node *node, const struct stat *attr, int to_set, const struct fuse_file_info *fi)
+/*
+ * After a write by somebody else than the owner the kernel takes set-user-ID away, and asks us in the writer's name.
+ * That is refused by the rules of chmod(2), which are not those of write(2).
+ */
+static int change_mode(int fd, mode_t mode, const struct caller *caller)
+{
+    struct stat st;
+    int error = ipc_chmod(fd, mode);
+    if (error != -EPERM || ipc_stat(fd, &st) || (st.st_mode & 07777 & ~mode & ~(S_ISUID | S_ISGID)) ||
+        (mode & ~st.st_mode) || ipc_access(fd, W_OK))
+        return error;
+    caller_pause(caller);
+    error = ipc_chmod(fd, mode);
+    caller_go_on(caller);
+    return error;
+}
+
+static int change(struct node *node, const struct stat *attr, int to_set, const struct fuse_file_info *fi,
+                  const struct caller *caller)
 {
     int error = 0;
     if (to_set & FUSE_SET_ATTR_SIZE)
@@ -149,7 +167,7 @@ static int change(struct node *node, const struct stat *attr, int to_set, const 
     if (fd < 0)
         return fd;
     if (to_set & FUSE_SET_ATTR_MODE)
-        error = ipc_chmod(fd, attr->st_mode & 07777);
+        error = change_mode(fd, attr->st_mode & 07777, caller);
     if (!error && to_set & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID))
         error = ipc_chown(fd, to_set & FUSE_SET_ATTR_UID ? attr->st_uid : (uid_t)-1,
                           to_set & FUSE_SET_ATTR_GID ? attr->st_gid : (gid_t)-1);
@@ -170,7 +188,7 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to
     struct stat st;
     int error = caller_assume(req, &caller);
     if (!error) {
-        error = node->type == NODE_OBJECT ? change(node, attr, to_set, fi) : -EPERM;
+        error = node->type == NODE_OBJECT ? change(node, attr, to_set, fi, &caller) : -EPERM;
         if (!error)
             error = stat_node(node, &st);
         caller_resign(&caller);
@@ -803,6 +821,8 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
     conn->want |= conn->capable & (FUSE_CAP_DONT_MASK | FUSE_CAP_ATOMIC_O_TRUNC);
     /* Copying small messages through a pipe costs more than it saves. */
     conn->want &= ~(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
+    /* With passthrough the kernel writes with our rights, and would keep a set-user-ID bit for anybody. */
+    conn->want &= ~FUSE_CAP_HANDLE_KILLPRIV;
     conn->time_gran = 1;
     /* A write that does not begin on a page's first byte is split a page earlier. */
     passthrough_negotiate(session, conn);
