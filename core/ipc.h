@@ -124,7 +124,8 @@ void ipc_watch_again(struct ipc_watch *watch);
 /* shm_open(3): a descriptor. Flags may also hold O_APPEND. EINVAL: there is something of that name which is no shared
  * memory object. */
 int ipc_shm_open(struct ipc *ipc, const char *name, int flags, mode_t mode);
-/* rename(2), with renameat2(2)'s flags, among shared memory objects. */
+/* rename(2), with renameat2(2)'s flags RENAME_NOREPLACE and RENAME_EXCHANGE, among shared memory objects. EINVAL: other
+ * flags, or the new name is that of something else. */
 int ipc_shm_rename(struct ipc *ipc, const char *from, const char *to, unsigned flags);
 /* The size in bytes, and ftruncate(2). */
 int64_t ipc_shm_size(int fd);
@@ -155,8 +156,11 @@ void ipc_mq_defaults(struct ipc_mq_attr *attr);
 int ipc_mq_send(int fd, const void *message, size_t size, unsigned priority, const struct timespec *deadline);
 /* mq_receive(3), mq_timedreceive(3): the message's size. EMSGSIZE (buffer below max_message_size), and as above. */
 ssize_t ipc_mq_receive(int fd, void *message, size_t size, unsigned *priority, const struct timespec *deadline);
-/* mq_getattr(3), and what mq_overview(7) says of /dev/mqueue's files. */
+/* mq_getattr(3); the last two members are 0. */
 int ipc_mq_getattr(int fd, struct ipc_mq_attr *attr);
+/* All members: the rest is what mq_overview(7) says of /dev/mqueue's files. That takes a descriptor for receiving (0
+ * otherwise), and changes the queue's time of access. */
+int ipc_mq_getattr_all(int fd, struct ipc_mq_attr *attr);
 /* mq_notify(3): EBUSY: somebody is registered. NULL withdraws. */
 int ipc_mq_notify(int fd, const struct sigevent *event);
 

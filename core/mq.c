@@ -94,7 +94,14 @@ int ipc_mq_getattr(int fd, struct ipc_mq_attr *attr)
     if (mq_getattr(fd, &now))
         return -errno;
     *attr = (struct ipc_mq_attr){now.mq_maxmsg, now.mq_msgsize, now.mq_curmsgs, 0, 0};
+    return 0;
+}
 
+int ipc_mq_getattr_all(int fd, struct ipc_mq_attr *attr)
+{
+    int error = ipc_mq_getattr(fd, attr);
+    if (error)
+        return error;
     /* The rest is text in the queue's own file, for those who may read it: "QSIZE:129 NOTIFY:2 SIGNO:0
      * NOTIFY_PID:8260". */
     char line[128];

@@ -25,6 +25,15 @@ int ipc_shm_open(struct ipc *ipc, const char *name, int flags, mode_t mode)
     return -EINVAL;
 }
 
+/* 1 for a shared memory object, 0 for nothing, or the error for what may not be renamed or replaced. */
+static int check_place(const char *path)
+{
+    struct stat st;
+    if (lstat(path, &st))
+        return errno == ENOENT ? 0 : -errno;
+    return S_ISREG(st.st_mode) ? 1 : -EINVAL;
+}
+
 int ipc_shm_rename(struct ipc *ipc, const char *from, const char *to, unsigned flags)
 {
     (void)ipc;
@@ -32,7 +41,14 @@ int ipc_shm_rename(struct ipc *ipc, const char *from, const char *to, unsigned f
     int error = shm_path(IPC_SHM, from, old_path);
     if (!error)
         error = shm_path(IPC_SHM, to, new_path);
+    if (!error && flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE)) /* RENAME_WHITEOUT would make a device */
+        error = -EINVAL;
     if (error)
+        return error;
+    if (check_place(old_path) != 1)
+        return -ENOENT;
+    error = check_place(new_path);
+    if (error < 0)
         return error;
     return renameat2(AT_FDCWD, old_path, AT_FDCWD, new_path, flags) ? -errno : 0;
 }

@@ -86,26 +86,29 @@ static long long notify_pid(const struct facts *facts)
 
 enum { SEM = 1 << IPC_SEM, SHM = 1 << IPC_SHM, MQ = 1 << IPC_MQ };
 
+/* What it takes to know: opening is for those who may, and reading changes the time of access. */
+enum effort { LOOKING, OPENING, READING };
+
 static const struct attribute {
     const char *name;
     unsigned kinds;
-    bool opens; /* only those who may open the object may know */
+    enum effort effort;
     const char *format;
     long long (*get)(const struct facts *facts);
 } attributes[] = {
-    {"mode", SEM | SHM | MQ, false, "%04llo", mode},
-    {"uid", SEM | SHM | MQ, false, "%lld", uid},
-    {"gid", SEM | SHM | MQ, false, "%lld", gid},
-    {"value", SEM, true, "%lld", value},
-    {"waiting", SEM, false, "%lld", receivers},
-    {"size", SHM, false, "%lld", size},
-    {"current_messages", MQ, true, "%lld", current_messages},
-    {"max_messages", MQ, true, "%lld", max_messages},
-    {"max_message_size", MQ, true, "%lld", max_message_size},
-    {"bytes", MQ, true, "%lld", bytes},
-    {"notify_pid", MQ, true, "%lld", notify_pid},
-    {"waiting_receivers", MQ, false, "%lld", receivers},
-    {"waiting_senders", MQ, false, "%lld", senders},
+    {"mode", SEM | SHM | MQ, LOOKING, "%04llo", mode},
+    {"uid", SEM | SHM | MQ, LOOKING, "%lld", uid},
+    {"gid", SEM | SHM | MQ, LOOKING, "%lld", gid},
+    {"value", SEM, OPENING, "%lld", value},
+    {"waiting", SEM, LOOKING, "%lld", receivers},
+    {"size", SHM, LOOKING, "%lld", size},
+    {"current_messages", MQ, OPENING, "%lld", current_messages},
+    {"max_messages", MQ, OPENING, "%lld", max_messages},
+    {"max_message_size", MQ, OPENING, "%lld", max_message_size},
+    {"bytes", MQ, READING, "%lld", bytes},
+    {"notify_pid", MQ, READING, "%lld", notify_pid},
+    {"waiting_receivers", MQ, LOOKING, "%lld", receivers},
+    {"waiting_senders", MQ, LOOKING, "%lld", senders},
 };
 #define ATTRIBUTES (sizeof attributes / sizeof *attributes)
 
@@ -122,9 +125,9 @@ static int ask_sem(struct ipc_sem *sem, struct facts *facts)
     return ipc_sem_value(sem, &facts->value);
 }
 
-static int ask_queue(int fd, struct facts *facts)
+static int ask_queue(int fd, enum effort effort, struct facts *facts)
 {
-    return ipc_mq_getattr(fd, &facts->queue);
+    return effort == READING ? ipc_mq_getattr_all(fd, &facts->queue) : ipc_mq_getattr(fd, &facts->queue);
 }
 
 /* May the caller know what one learns by opening? Yes if it could open the object now, or has it open. */
@@ -139,19 +142,19 @@ static int check_right(const struct handle *handle)
 }
 
 /* Through an open handle of the node, which may be of an object that has no name any more. False: there is none. */
-static bool ask_handle(struct node *node, struct facts *facts)
+static bool ask_handle(struct node *node, enum effort effort, struct facts *facts)
 {
     pthread_mutex_lock(&node->session->nodes_lock);
     struct handle *handle = first_of_object(node);
     if (handle)
         facts->opened = check_right(handle);
     if (handle && !facts->opened)
-        facts->opened = handle->sem ? ask_sem(handle->sem, facts) : ask_queue(handle->fd, facts);
+        facts->opened = handle->sem ? ask_sem(handle->sem, facts) : ask_queue(handle->fd, effort, facts);
     pthread_mutex_unlock(&node->session->nodes_lock);
     return handle;
 }
 
-static void ask_by_name(struct node *node, struct facts *facts)
+static void ask_by_name(struct node *node, enum effort effort, struct facts *facts)
 {
     struct ipc *ipc = node->session->ipc;
     char *name = node_name(node);
@@ -168,7 +171,7 @@ static void ask_by_name(struct node *node, struct facts *facts)
         int fd = ipc_mq_open(ipc, name, O_RDONLY | O_NONBLOCK, 0, NULL);
         if (fd == -EACCES)
             fd = ipc_mq_open(ipc, name, O_WRONLY | O_NONBLOCK, 0, NULL);
-        facts->opened = fd < 0 ? fd : ask_queue(fd, facts);
+        facts->opened = fd < 0 ? fd : ask_queue(fd, effort, facts);
         if (fd >= 0)
             close(fd);
     }
@@ -191,7 +194,7 @@ static void ask_object(struct node *node, struct facts *facts)
     object_release(object);
 }
 
-static int gather(struct node *node, struct facts *facts)
+static int gather(struct node *node, enum effort effort, struct facts *facts)
 {
     *facts = (struct facts){0};
     int fd = node_descriptor(node);
@@ -201,8 +204,8 @@ static int gather(struct node *node, struct facts *facts)
     close(fd);
     if (error)
         return error;
-    if (node->kind != IPC_SHM && !ask_handle(node, facts))
-        ask_by_name(node, facts);
+    if (effort > LOOKING && node->kind != IPC_SHM && !ask_handle(node, effort, facts))
+        ask_by_name(node, effort, facts);
     ask_object(node, facts);
     return 0;
 }
@@ -225,8 +228,8 @@ ssize_t attr_get(struct node *node, const char *name, char text[ATTR_SIZE])
         if (!applies(attribute, node) || strcmp(attribute->name, name))
             continue;
         struct facts facts;
-        int error = gather(node, &facts);
-        if (!error && attribute->opens)
+        int error = gather(node, attribute->effort, &facts);
+        if (!error)
             error = facts.opened;
         return error ? error : snprintf(text, ATTR_SIZE, attribute->format, attribute->get(&facts));
     }
@@ -248,7 +251,7 @@ ssize_t attr_list(const struct node *node, char names[ATTR_LIST_SIZE])
 static int write_lines(struct node *node, FILE *out)
 {
     struct facts facts;
-    int error = gather(node, &facts);
+    int error = gather(node, READING, &facts);
     if (!error)
         error = facts.opened;
     for (size_t i = 0; !error && i < ATTRIBUTES; i++)
@@ -265,7 +268,7 @@ int attr_open(struct node *node, int flags, struct handle **handle)
     struct facts facts;
     if ((flags & O_ACCMODE) != O_RDONLY)
         return -EACCES;
-    int error = gather(node, &facts);
+    int error = gather(node, READING, &facts);
     if (!error)
         error = facts.opened;
     return error ? error : content_open(node, write_lines, handle);

@@ -138,7 +138,7 @@ static void become_and_open(const struct caller *caller, struct ipc *ipc, const 
 {
     struct rlimit own;
     getrlimit(RLIMIT_MSGQUEUE, &own);
-    own.rlim_cur = limit->rlim_cur < own.rlim_max ? limit->rlim_cur : own.rlim_max;
+    own.rlim_cur = own.rlim_max = limit->rlim_cur < own.rlim_max ? limit->rlim_cur : own.rlim_max;
     syscall(SYS_setfsuid, 0);
     if (setrlimit(RLIMIT_MSGQUEUE, &own) || syscall(SYS_setresgid, caller->gid, caller->gid, caller->gid) ||
         syscall(SYS_setresuid, caller->uid, caller->uid, caller->uid)) {

@@ -230,43 +230,46 @@ static int serve(struct session *session, struct fuse_args *args, const struct s
     return status;
 }
 
-int main(int argc, char **argv)
+/* What the command line asks for, to be done with the rest of the arguments. */
+static int run(const struct settings *settings, struct fuse_args *args)
 {
-    struct fuse_args args = FUSE_ARGS_INIT(argc, argv);
-    const char *name = strrchr(argv[0], '/');
-    struct settings settings = {.helper = !strncmp(name ? name + 1 : argv[0], "mount.", 6)};
-    fuse_set_log_func(log_message);
-    if (fuse_opt_parse(&args, &settings, options, on_argument))
-        return EXIT_USAGE;
-    if (settings.help) {
-        fputs(help, stdout);
+    static struct session session;
+    if (settings->help || settings->version) {
+        fputs(settings->help ? help : "ipcfs " VERSION "\n", stdout);
         return EXIT_SUCCESS;
     }
-    if (settings.version) {
-        puts("ipcfs " VERSION);
-        return EXIT_SUCCESS;
-    }
-    if (!settings.mountpoint) {
+    if (!settings->mountpoint) {
         fprintf(stderr, "ipcfs: no mount point; say where, for example: ipcfs /mnt/ipc (see ipcfs --help)\n");
         return EXIT_USAGE;
     }
-    char *mountpoint = check_mountpoint(settings.mountpoint);
+    char *mountpoint = check_mountpoint(settings->mountpoint);
     int status = EXIT_FAILURE;
     if (mountpoint && check_device()) {
-        static struct session session;
-        session.no_passthrough = settings.no_passthrough;
+        session.no_passthrough = settings->no_passthrough;
         raise_limit();
         int error = set_up(&session);
         if (error) {
             explain(error);
         } else {
-            status = serve(&session, &args, &settings, mountpoint);
+            status = serve(&session, args, settings, mountpoint);
             tear_down(&session);
             if (session.fuse)
                 fuse_session_destroy(session.fuse);
         }
     }
     free(mountpoint);
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    struct fuse_args args = FUSE_ARGS_INIT(argc, argv);
+    const char *name = strrchr(argv[0], '/');
+    struct settings settings = {.helper = !strncmp(name ? name + 1 : argv[0], "mount.", 6)};
+    fuse_set_log_func(log_message);
+    int status = EXIT_USAGE;
+    if (!fuse_opt_parse(&args, &settings, options, on_argument))
+        status = run(&settings, &args);
     free(settings.mountpoint);
     fuse_opt_free_args(&args);
     return status;

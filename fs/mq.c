@@ -93,7 +93,7 @@ static void write_mq(fuse_req_t req, struct handle *handle, const char *data, si
         return;
     }
     if (handle->view->text && size && data[size - 1] != '\n')
-        line_began(&handle->line, fuse_req_ctx(req)->pid);
+        line_began(&handle->line, fuse_req_ctx(req)->pid, fuse_req_ctx(req)->uid);
     struct parked *parked = parked_new(req, handle, SEND, data, size);
     if (!parked)
         return;
@@ -108,6 +108,8 @@ static bool flush(struct handle *handle)
     struct parked *parked;
     if (!line_is_whole(&handle->line) || !(parked = parked_new(NULL, handle, SEND, "\n", 1)))
         return false;
+    parked->thread = handle->line.thread;
+    parked->uid = handle->line.uid;
     park(parked, false);
     return true;
 }

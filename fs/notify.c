@@ -44,9 +44,10 @@ struct firing {
 };
 
 struct notifier {
-    pthread_mutex_t lock; /* protects all of it, and a send to a queue that is registered */
-    pid_t pid;            /* of the process; 0 until it is needed */
-    int requests, events; /* sockets to it */
+    pthread_mutex_t telling; /* held while firings are told; taken before object->lock */
+    pthread_mutex_t lock;    /* protects all of it, and a send to a queue that is registered */
+    pid_t pid;               /* of the process; 0 until it is needed */
+    int requests, events;    /* sockets to it */
     uint64_t next_id;
     unsigned count; /* of registrations; read without the lock */
     LIST_HEAD(, registration) registrations;
@@ -133,6 +134,7 @@ int notifier_setup(struct session *session)
     struct notifier *notifier = calloc(1, sizeof *notifier);
     if (!notifier)
         return -ENOMEM;
+    pthread_mutex_init(&notifier->telling, NULL);
     pthread_mutex_init(&notifier->lock, NULL);
     notifier->requests = notifier->events = -1;
     LIST_INIT(&notifier->registrations);
@@ -160,6 +162,7 @@ void notifier_free(struct session *session)
         free(firing);
     }
     pthread_mutex_destroy(&notifier->lock);
+    pthread_mutex_destroy(&notifier->telling);
     free(notifier);
 }
 
@@ -287,8 +290,7 @@ int notify_send(const struct parked *parked, const char *data, size_t length, un
     int error = ipc_mq_send(handle->fd, data, length, priority, NULL);
     if (!error && find_active(notifier, handle->object->device, handle->object->inode)) {
         /* The signal is with the notifier already: hear of it before another send can be taken for its cause. */
-        const struct fuse_ctx *ctx = parked->req ? fuse_req_ctx(parked->req) : NULL;
-        catch_up(session, ctx ? process_of_thread(ctx->pid) : 0, ctx ? ctx->uid : 0);
+        catch_up(session, process_of_thread(parked->thread), parked->uid);
     }
     pthread_mutex_unlock(&notifier->lock);
     return error;
@@ -300,6 +302,7 @@ pid_t notify_owner(struct session *session, const struct stat *st)
     if (!__atomic_load_n(&notifier->count, __ATOMIC_SEQ_CST))
         return 0;
     pthread_mutex_lock(&notifier->lock);
+    catch_up(session, 0, 0);
     const struct registration *registration = find_active(notifier, st->st_dev, st->st_ino);
     pid_t pid = registration ? registration->pid : 0;
     pthread_mutex_unlock(&notifier->lock);
@@ -435,21 +438,29 @@ static void tell(struct session *session, const struct firing *firing)
     object_release(object);
 }
 
+static bool tell_next(struct session *session)
+{
+    struct notifier *notifier = session->notifier;
+    pthread_mutex_lock(&notifier->lock);
+    take_events(notifier, 0, 0);
+    struct firing *firing = STAILQ_FIRST(&notifier->firings);
+    if (firing)
+        STAILQ_REMOVE_HEAD(&notifier->firings, link);
+    pthread_mutex_unlock(&notifier->lock);
+    if (!firing)
+        return false;
+    tell(session, firing);
+    free(firing);
+    return true;
+}
+
 void notifier_listen(struct session *session)
 {
     struct notifier *notifier = session->notifier;
-    for (;;) {
-        pthread_mutex_lock(&notifier->lock);
-        take_events(notifier, 0, 0);
-        struct firing *firing = STAILQ_FIRST(&notifier->firings);
-        if (firing)
-            STAILQ_REMOVE_HEAD(&notifier->firings, link);
-        pthread_mutex_unlock(&notifier->lock);
-        if (!firing)
-            return;
-        tell(session, firing);
-        free(firing);
-    }
+    pthread_mutex_lock(&notifier->telling);
+    while (tell_next(session))
+        ;
+    pthread_mutex_unlock(&notifier->telling);
 }
 
 /* ---- The kind -----------------------------------------------------------------------------------------------------
@@ -482,10 +493,21 @@ static int descriptor(const struct handle *handle)
     return handle->fd;
 }
 
+/* So that a registration whose message has come is not taken for one that waits. */
+static void settle(struct session *session)
+{
+    struct notifier *notifier = session->notifier;
+    pthread_mutex_lock(&notifier->lock);
+    catch_up(session, 0, 0);
+    pthread_mutex_unlock(&notifier->lock);
+    notifier_listen(session);
+}
+
 static void read_notify(fuse_req_t req, struct handle *handle, size_t size, off_t offset)
 {
     (void)offset;
     struct object *object = handle->object;
+    settle(handle->session);
     pthread_mutex_lock(&object->lock);
     int error = 0;
     if (!handle->registration)
@@ -512,12 +534,18 @@ static void write_notify(fuse_req_t req, struct handle *handle, const char *data
     bool cancel = signal_is_cancel(data, size);
     int error = cancel ? 0 : signal_parse(data, size, &signal);
     if (!error) {
-        pthread_mutex_lock(&handle->object->lock);
-        if (cancel)
+        struct parked_list done = TAILQ_HEAD_INITIALIZER(done);
+        struct object *object = handle->object;
+        settle(handle->session);
+        pthread_mutex_lock(&object->lock);
+        if (cancel) {
             withdraw(handle);
-        else
+            object_serve_locked(object, false, &done);
+        } else {
             error = handle->registration ? -EBUSY : register_handle(handle, fuse_req_ctx(req)->pid, signal);
-        pthread_mutex_unlock(&handle->object->lock);
+        }
+        pthread_mutex_unlock(&object->lock);
+        parked_finish_all(&done);
     }
     if (error)
         fuse_reply_err(req, -error);
@@ -530,7 +558,7 @@ static int attempt(struct parked *parked)
     struct handle *handle = parked->handle;
     const struct registration *registration = handle->registration;
     if (!registration)
-        return -EINTR; /* withdrawn by another thread */
+        return -ECANCELED; /* by another thread */
     if (!registration->fired)
         return -EAGAIN;
     if (registration->sender == LOST) {

@@ -53,6 +53,10 @@ struct parked *parked_new(fuse_req_t req, struct handle *handle, enum direction 
                               .refs = 1,
                               .data = copy,
                               .length = length};
+    if (req) {
+        parked->thread = fuse_req_ctx(req)->pid;
+        parked->uid = fuse_req_ctx(req)->uid;
+    }
     object_hold(parked->object);
     return parked;
 }

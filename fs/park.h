@@ -15,6 +15,8 @@ void result_release(struct result *result); /* may be NULL */
 
 struct parked {
     fuse_req_t req; /* NULL: nobody waits for the answer, and the handle goes with it */
+    pid_t thread;   /* whose it is */
+    uid_t uid;
     struct handle *handle;
     struct object *object; /* with a reference */
     enum direction direction;

@@ -127,6 +127,8 @@ static ssize_t read_request(int fd, void *buffer, size_t size, void *userdata)
 {
     struct session *session = userdata;
     ssize_t n = read(fd, buffer, size);
+    if (n < 0 && errno == ECONNABORTED) /* a request was being taken when the connection was cut */
+        errno = ENODEV;
     if (session->init_unique || n < (ssize_t)(sizeof(struct fuse_in_header) + sizeof(struct fuse_init_in)))
         return n;
     const struct fuse_in_header *header = buffer;

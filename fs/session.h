@@ -118,7 +118,9 @@ ino_t root_ino(const char *name);
 struct line {
     char *data;
     size_t length;
-    int writer;  /* a pidfd, -1 for none */
+    int writer; /* a pidfd, -1 for none, of: */
+    pid_t thread;
+    uid_t uid;
     bool broken; /* the last write failed or was cut short: the end will not come */
 };
 

@@ -147,8 +147,10 @@ int text_receive(struct parked *parked)
 
 /* ---- Whose line it is ------------------------------------------------------------------------------------------ */
 
-void line_began(struct line *line, pid_t thread)
+void line_began(struct line *line, pid_t thread, uid_t uid)
 {
+    line->thread = thread;
+    line->uid = uid;
     if (line->writer >= 0)
         close(line->writer);
     line->writer = (int)syscall(SYS_pidfd_open, process_of_thread(thread), 0);

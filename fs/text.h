@@ -15,7 +15,7 @@ int text_send_message(struct parked *parked);
 int text_receive(struct parked *parked);
 
 /* Remembers who wrote the beginning of a line. */
-void line_began(struct line *line, pid_t thread);
+void line_began(struct line *line, pid_t thread, uid_t uid);
 /* Is its end to be sent at the last close? Not if its writer was killed, for then the rest was still to come. */
 bool line_is_whole(const struct line *line);
 void line_free(struct line *line);

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import re
 import select
 import signal
 import subprocess
@@ -40,6 +41,11 @@ def plain(mnt, name):
 def owner(path):
     """Who is registered, 0 for none, by any path of the queue."""
     return int(os.getxattr(path, 'user.ipcfs.notify_pid'))
+
+
+def kernel_owner(queue):
+    """Who is registered, by the kernel: of the mount's own, the notifier. Known the moment a message has come."""
+    return int(re.search(rb'NOTIFY_PID:(\d+)', os.pread(queue.descriptor, 200, 0))[1])
 
 
 def register_natively(queue):
@@ -107,6 +113,18 @@ def test_registration_is_for_one_message(path, queue, child):
     assert owner(path) == 0 and is_free(queue)
 
 
+def test_notify_pid_is_0_the_moment_the_message_has_come(path, queue):
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    for _ in range(100):
+        assert fails(errno.EAGAIN, os.pread, fd, 100, 0)
+        assert owner(path) == os.getpid()
+        queue.send(b'')
+        assert owner(path) == 0
+        queue.receive()
+        eventually(lambda: select.select([fd], [], [], 0)[0])
+        assert os.pread(fd, 100, 0) == me()
+
+
 def test_result_is_read_in_pieces_and_the_next_read_at_0_registers_anew(path, queue, child):
     def two():
         fd = os.open(path, os.O_RDONLY)
@@ -116,7 +134,7 @@ def test_result_is_read_in_pieces_and_the_next_read_at_0_registers_anew(path, qu
     eventually(lambda: owner(path) == reader.pid)
     queue.send(b'first')
     queue.receive()
-    eventually(lambda: owner(path) == reader.pid)
+    eventually(lambda: kernel_owner(queue))
     queue.send(b'second')
     assert reader.result() == (me(), me())
 
@@ -210,7 +228,7 @@ def test_sender_is_told_rightly_where_many_send(path, plain, queue, child):
     reader = child(read_many, count)
     expected = []
     for number in range(count):
-        eventually(lambda: owner(path) == reader.pid)
+        eventually(lambda: kernel_owner(queue))
         if number % 3 == 0:
             queue.send(b'')
             expected.append(me())
@@ -372,7 +390,7 @@ def test_reading_again_at_once_after_the_message(path, queue, child):
         return True
     reader = child(read_many, 100)
     for _ in range(100):
-        eventually(lambda: owner(path) == reader.pid and len(queue) == 0)
+        eventually(lambda: kernel_owner(queue) and len(queue) == 0)
         queue.send(b'')
     assert reader.result()
 

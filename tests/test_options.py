@@ -2,6 +2,7 @@
 
 import errno
 import os
+import pathlib
 import signal
 import stat
 import subprocess
@@ -9,7 +10,7 @@ import subprocess
 import pytest
 
 import native
-from conftest import PATIENCE, eventually, parked
+from conftest import BUILD, PATIENCE, Child, eventually, parked
 
 DEFAULTS = [int(open(f'/proc/sys/fs/mqueue/{what}_default').read()) for what in ('msg', 'msgsize')]
 
@@ -503,3 +504,76 @@ def test_grep_prints_all_objects(sh, names):
     for line in (f'sem@stat/{made["sem"]}:value 0', f'shm@stat/{made["shm"]}:size 0',
                  f'mq@stat/{made["mq"]}:current_messages 0', f'mq@stat/{made["mq"]}:mode 0600'):
         assert line in printed
+
+
+# The table of errors, where no option has brought it up; permissions are in test_users
+
+@pytest.mark.parametrize('kind', native.CREATE)
+def test_existing_and_missing_and_long_names(mnt, name, kind):
+    longest = 251 if kind == 'sem' else 255
+    native.CREATE[kind](name)
+    for view in kind, f'{kind}@mode=600':
+        assert fails(errno.EEXIST, touch, mnt / view / name)
+        assert fails(errno.ENOENT, os.open, mnt / view / f'{name}missing', os.O_RDWR)
+        assert fails(errno.ENOENT, os.unlink, mnt / view / f'{name}missing')
+        assert fails(errno.ENAMETOOLONG, touch, mnt / view / name.ljust(longest + 1, 'x'))
+        touch(mnt / view / name.ljust(longest, 'x'))
+        assert native.exists(kind, name.ljust(longest, 'x'))
+        native.UNLINK[kind](name.ljust(longest, 'x'))
+
+
+def test_posts_past_the_maximum_are_eoverflow_and_none_happens(mnt, name):
+    with native.create_semaphore(name, value=native.SEM_VALUE_MAX - 5) as semaphore:
+        for view in 'sem', 'sem@timeout=0', 'sem@nonblock':
+            assert fails(errno.EOVERFLOW, write_once, mnt / view / name, b'6')
+        assert semaphore.value == native.SEM_VALUE_MAX - 5
+        assert write_once(mnt / 'sem' / name, b'5') == 1
+        assert semaphore.value == native.SEM_VALUE_MAX
+
+
+def test_out_of_queue_memory_is_the_native_error(mnt, name, child):
+    import resource
+
+    def code(create):
+        resource.setrlimit(resource.RLIMIT_MSGQUEUE, (1000, 1000))
+        try:
+            create()
+        except OSError as error:
+            return error.errno
+        return 0
+    natively = child(code, lambda: native.create_queue(name + 'native', 10, 64), user=54321).result()
+    assert natively == errno.EMFILE
+    here = lambda: touch(mnt / 'mq@max_messages=10,max_message_size=64' / name)
+    assert child(code, here, user=54321).result() == natively
+    assert not native.exists('mq', name)
+
+
+def test_out_of_queues_is_enospc_as_natively(child):
+    """In an IPC namespace of its own, which has room for 2."""
+    def code(create):
+        try:
+            create()
+        except OSError as error:
+            return error.errno
+        return 0
+
+    def as_user(create):
+        return Child(code, [create], user=54321).result()
+
+    def own_namespace():
+        NEWNS, NEWIPC = 0x20000, 0x8000000
+        native.call('unshare', NEWNS | NEWIPC)
+        subprocess.run(['mount', '--make-rprivate', '/'], check=True)
+        subprocess.run(['mount', '-t', 'tmpfs', 'tmpfs', '/mnt'], check=True)
+        folder = pathlib.Path('/mnt/ipc')
+        folder.mkdir()
+        with open('/proc/sys/fs/mqueue/queues_max', 'w') as limit:
+            limit.write('2')
+        subprocess.run([BUILD / 'ipcfs', folder], check=True)
+        try:
+            return [as_user(lambda: native.create_queue('one', 1, 1).close()), as_user(lambda: touch(folder / 'mq/two')),
+                    as_user(lambda: native.create_queue('three', 1, 1).close()), as_user(lambda: touch(folder / 'mq/three')),
+                    sorted(os.listdir(folder / 'mq'))]
+        finally:
+            subprocess.run(['umount', folder], check=True)
+    assert child(own_namespace).result() == [0, 0, errno.ENOSPC, errno.ENOSPC, ['one', 'two']]

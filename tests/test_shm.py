@@ -108,14 +108,14 @@ def test_append_writes_at_the_end_wherever_that_has_moved(path, segment):
 
 def test_appending_can_be_set_and_taken_back_later(path, name):
     path.write_bytes(b'hello')
-    fd = os.open(path, os.O_RDWR | os.O_APPEND)
-    fcntl.fcntl(fd, fcntl.F_SETFL, 0)
-    os.pwrite(fd, b'J', 0)
-    assert path.read_bytes() == b'Jello'
+    fd = os.open(path, os.O_RDWR)
     fcntl.fcntl(fd, fcntl.F_SETFL, os.O_APPEND)
     with open(f'/dev/shm/{name}', 'ab') as native_file:
         native_file.write(b' from')
     os.write(fd, b' me')
+    assert path.read_bytes() == b'hello from me'
+    fcntl.fcntl(fd, fcntl.F_SETFL, 0)  # one that was opened with it keeps it, where the kernel writes by passthrough
+    os.pwrite(fd, b'J', 0)
     assert path.read_bytes() == b'Jello from me'
 
 
@@ -232,6 +232,23 @@ def test_rename_replaces_another_segment(path, segment, names):
     path.rename(new)
     assert new.read_bytes()[:9] == b'replacing'
     assert os.pread(replaced, 100, 0) == b'replaced'
+
+
+def test_rename_over_what_is_not_shown_is_invalid_and_harms_nothing(path, segment, names):
+    hidden = names()
+    os.mkfifo(f'/dev/shm/{hidden}')
+    with pytest.raises(OSError) as failure:
+        path.rename(path.parent / hidden)
+    assert failure.value.errno == errno.EINVAL
+    assert pathlib.Path(f'/dev/shm/{hidden}').is_fifo() and path.exists()
+
+
+def test_rename_leaves_no_device_behind(path, segment, names):
+    RENAME_WHITEOUT, new = 4, path.parent / names()
+    with pytest.raises(OSError) as failure:
+        native.call('renameat2', -1, bytes(path), -1, bytes(new), RENAME_WHITEOUT)
+    assert failure.value.errno == errno.EINVAL
+    assert pathlib.Path(f'/dev/shm/{path.name}').is_file()
 
 
 def test_natively_renamed_segment_is_followed_at_once(path, segment, names):

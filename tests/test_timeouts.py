@@ -9,7 +9,7 @@ import time
 import pytest
 
 import native
-from conftest import PATIENCE, attribute, eventually, threads_asleep
+from conftest import PATIENCE, attribute, eventually
 
 TICK = 10**9 // os.sysconf('SC_CLK_TCK')  # the kernel's unit of times that users see, in nanoseconds
 
@@ -132,7 +132,6 @@ def test_thousand_waits_end_in_the_order_of_their_deadlines(mnt, thousand, semap
     In order, as far as the scheduler shows it to the callers, and not later than as many native ones by more than ticks.
     """
     here = peer('deadlines', *[f'{timeout}:{mnt / path}' for timeout, path in thousand])
-    eventually(lambda: threads_asleep(here.pid) == 1000 or here.poll() is not None)
     ended = parse(here.finish())
     native_peer = peer('deadlines', *[f'{timeout}:sem:{semaphore.name}' for timeout, _ in thousand])
     beside = parse(native_peer.finish())
@@ -141,6 +140,7 @@ def test_thousand_waits_end_in_the_order_of_their_deadlines(mnt, thousand, semap
         assert len(waits) == 1000
         assert {error for *_, error in waits} == {errno.ETIMEDOUT}
     late = [end - start - timeout for timeout, start, end, _ in ended]
+    assert max(start for _, start, _, _ in ended) < min(end for _, _, end, _ in ended)  # all at once
     assert min(late) >= 0
     deadlines = [start + timeout for timeout, start, _, _ in ended]
     assert rank_correlation(deadlines, [end for _, _, end, _ in ended]) > 0.99
@@ -150,9 +150,8 @@ def test_thousand_waits_end_in_the_order_of_their_deadlines(mnt, thousand, semap
                for name in ('waiting', 'waiting_receivers'))
 
 
-def test_waits_that_time_out_leave_those_that_do_not(mnt, thousand, names, child):
+def test_waits_that_time_out_leave_those_that_do_not(mnt, name, child):
     """Half of them are given what they wait for, and get it."""
-    name = names()
     with native.create_semaphore(name) as semaphore:
         def wait(timeout):
             fd = os.open(mnt / f'sem@timeout={timeout}' / name, os.O_RDONLY)
@@ -187,7 +186,7 @@ def test_what_comes_near_the_deadline_is_taken_or_left_but_not_lost(mnt, name, k
         return taken
     count = 300
     reader = child(read, count)
-    giver = os.open(path, os.O_WRONLY)
+    giver = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
     given = 0
     chance = random.Random(7)
     while not reader.finished:
@@ -196,10 +195,7 @@ def test_what_comes_near_the_deadline_is_taken_or_left_but_not_lost(mnt, name, k
             os.write(giver, b'1')
             given += 1
         except BlockingIOError:
-            break
-        if kind == 'mq' and attribute(path, 'current_messages') > 5:
-            os.close(os.open(path, os.O_RDONLY))
-            time.sleep(0.002)
+            pass
     taken = reader.result(2 * PATIENCE)
     if kind == 'sem':
         with native.Semaphore(name) as semaphore:

@@ -42,9 +42,8 @@ static void remove_objects(void)
 {
     for (; *made_count; --*made_count) {
         struct made *made = &all_made[*made_count - 1];
-        unlink(made->sem_file);
-        if (unlink(made->shm_file) && errno == EISDIR)
-            rmdir(made->shm_file);
+        remove(made->sem_file);
+        remove(made->shm_file);
         mq_unlink(made->native);
     }
 }
@@ -52,21 +51,20 @@ static void remove_objects(void)
 static const char *new_name_cut(const char *ending, size_t size)
 {
     static unsigned number;
-    CHECK(*made_count < MADE_MAX);
-    struct made *made = &all_made[*made_count];
-    char *name = made->native + 1;
-    snprintf(made->native, sizeof made->native, "/ipc-test-%d-%u%s", getpid(), number++, ending);
-    CHECK(size < sizeof made->native - 1);
+    char name[300];
+    snprintf(name, sizeof name, "ipc-test-%d-%u%s", getpid(), number++, ending);
+    CHECK(size < 280 && *made_count < MADE_MAX);
     name[size] = 0;
+    struct made *made = &all_made[(*made_count)++];
+    snprintf(made->native, sizeof made->native, "/%.280s", name);
     snprintf(made->shm_file, sizeof made->shm_file, "/dev/shm/%.280s", name);
     snprintf(made->sem_file, sizeof made->sem_file, "/dev/shm/sem.%.280s", name);
-    ++*made_count;
-    return name;
+    return made->native + 1;
 }
 
 const char *new_name_ending(const char *ending)
 {
-    return new_name_cut(ending, 280);
+    return new_name_cut(ending, 279);
 }
 
 const char *new_name(void)
@@ -176,13 +174,15 @@ static int run_all(const struct test *tests, char **argv)
     CHECK_IS(pthread_create(&thread, NULL, nothing, NULL), 0);
     pthread_join(thread, NULL);
 
+    unsigned ran = 0;
     for (; tests->run; tests++) {
         bool wanted = !argv[1] && !tests->broken;
         for (char **name = argv + 1; !wanted && argv[1] && *name; name++)
             wanted = !strcmp(*name, tests->name);
         if (wanted)
-            run(tests);
+            run(tests), ran++;
     }
+    CHECK(ran); /* else there is no test of that name */
     return 0;
 }
 

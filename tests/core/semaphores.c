@@ -685,8 +685,8 @@ int main(int argc, char **argv)
                                         TEST(the_furthest_deadline_is_for_ever),
                                         TEST(a_signal_ends_the_wait_and_takes_nothing),
                                         TEST(deadlines_and_posts_race),
-                                        BROKEN_UNDER_TSAN(a_file_cut_short_is_eio_in_every_call),
-                                        BROKEN_UNDER_TSAN(a_file_is_cut_short_at_any_time),
+                                        BROKEN_UNDER_CLANG_TSAN(a_file_cut_short_is_eio_in_every_call),
+                                        BROKEN_UNDER_CLANG_TSAN(a_file_is_cut_short_at_any_time),
                                         TEST(a_sigbus_of_the_programs_own_ends_it),
                                         {0}};
     (void)argc;
