@@ -379,15 +379,37 @@ static void attributes_count_messages_and_bytes(void)
     CHECK_IS(attr_of(fd).bytes, 5);
     CHECK_IS(attr_of(fd).current_messages, 1);
 
-    /* Through any descriptor of the queue; bytes are for who may read. */
+    /* Through any descriptor of the queue; bytes are for who may receive. */
     int in = open_queue(name, O_RDONLY), out = open_queue(name, O_WRONLY);
     CHECK_IS(attr_of(in).bytes, 5);
     CHECK_IS(attr_of(in).bytes, 5);
     CHECK_IS(attr_of(out).current_messages, 1);
     CHECK_IS(attr_of(out).max_message_size, MESSAGE_SIZE);
-    CHECK_IS(ipc_mq_getattr(-1, &attr), -EBADF);
+    CHECK_IS(attr_of(out).bytes, 0);
+    CHECK_IS(ipc_mq_getattr_all(-1, &attr), -EBADF);
     close(in);
     close(out);
+    close(fd);
+}
+
+static void the_native_attributes_are_had_without_a_read(void)
+{
+    struct ipc_mq_attr attr;
+    struct stat before, after;
+    int fd = open_queue(new_name(), O_RDWR);
+    send(fd, "12345", 0);
+    CHECK_IS(ipc_utimens(fd, (struct timespec[]){{1000, 0}, {1000, 0}}), 0);
+    CHECK_IS(ipc_stat(fd, &before), 0);
+    memset(&attr, 0xff, sizeof attr);
+    CHECK_IS(ipc_mq_getattr(fd, &attr), 0);
+    CHECK_IS(ipc_stat(fd, &after), 0);
+    CHECK_IS(after.st_atim.tv_sec, before.st_atim.tv_sec);
+    CHECK_IS(attr.max_messages, 4);
+    CHECK_IS(attr.max_message_size, MESSAGE_SIZE);
+    CHECK_IS(attr.current_messages, 1);
+    CHECK_IS(attr.bytes, 0);
+    CHECK_IS(attr.notify_pid, 0);
+    CHECK_IS(ipc_mq_getattr(-1, &attr), -EBADF);
     close(fd);
 }
 
@@ -492,6 +514,7 @@ int main(int argc, char **argv)
                                         BROKEN(the_furthest_deadline_is_for_ever),
                                         TEST(a_signal_ends_the_sleep),
                                         TEST(attributes_count_messages_and_bytes),
+                                        TEST(the_native_attributes_are_had_without_a_read),
                                         TEST(a_message_to_an_empty_queue_notifies_once),
                                         TEST(a_queue_has_one_registration),
                                         TEST(another_process_registration_is_ebusy),
