@@ -32,7 +32,7 @@
 
 enum ipc_kind { IPC_SEM, IPC_SHM, IPC_MQ };
 
-/* ---- The library ---------------------------------------------------------------------------------------------- */
+/* ---- The library ---- */
 
 struct ipc;
 
@@ -44,7 +44,7 @@ struct ipc;
 int ipc_new(struct ipc **ipc);
 void ipc_free(struct ipc *ipc);
 
-/* ---- Names and what every kind of object has ------------------------------------------------------------------ */
+/* ---- Names and what every kind of object has ---- */
 
 /* Longest name in bytes: 255, and 251 for semaphores, whose files carry a prefix (sem_overview(7)). */
 size_t ipc_name_max(enum ipc_kind kind);
@@ -74,7 +74,7 @@ int ipc_utimens(int fd, const struct timespec times[2]);
 /* sem_unlink(3), shm_unlink(3), mq_unlink(3). */
 int ipc_unlink(struct ipc *ipc, enum ipc_kind kind, const char *name);
 
-/* ---- Semaphores: sem_overview(7) ------------------------------------------------------------------------------- */
+/* ---- Semaphores: sem_overview(7) ---- */
 
 struct ipc_sem;
 
@@ -119,7 +119,7 @@ int ipc_sem_watch(struct ipc_sem *sem, ipc_sem_posted *posted, void *arg, struct
 /* Has `posted` called soon, whatever the value. The watch must not have ended. */
 void ipc_watch_again(struct ipc_watch *watch);
 
-/* ---- Shared memory objects: shm_overview(7) -------------------------------------------------------------------- */
+/* ---- Shared memory objects: shm_overview(7) ---- */
 
 /* shm_open(3): a descriptor. Flags may also hold O_APPEND. EINVAL: there is something of that name which is no shared
  * memory object. */
@@ -134,7 +134,7 @@ int ipc_shm_resize(int fd, int64_t size);
 struct statvfs;
 int ipc_shm_statfs(struct ipc *ipc, struct statvfs *st);
 
-/* ---- Message queues: mq_overview(7) ----------------------------------------------------------------------------- */
+/* ---- Message queues: mq_overview(7) ---- */
 
 struct ipc_mq_attr {
     long max_messages;
@@ -164,7 +164,7 @@ int ipc_mq_getattr_all(int fd, struct ipc_mq_attr *attr);
 /* mq_notify(3): EBUSY: somebody is registered. NULL withdraws. */
 int ipc_mq_notify(int fd, const struct sigevent *event);
 
-/* ---- Limits and errors ------------------------------------------------------------------------------------------ */
+/* ---- Limits and errors ---- */
 
 /* Calls `each` with the constants of posix_ipc: SEMAPHORE_VALUE_MAX and the like, those of this system now. */
 typedef void ipc_each_limit(void *arg, const char *name, long value);

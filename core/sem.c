@@ -47,7 +47,7 @@ int ipc_sem_fd(const struct ipc_sem *sem)
     return sem->fd;
 }
 
-/* ---- The table of open semaphores ------------------------------------------------------------------------------- */
+/* ---- The table of open semaphores ---- */
 
 static struct ipc_sem **bucket(struct ipc *ipc, ino_t inode)
 {
@@ -153,7 +153,7 @@ void ipc_sem_close(struct ipc_sem *sem)
     free(sem);
 }
 
-/* ---- Opening ---------------------------------------------------------------------------------------------------- */
+/* ---- Opening ---- */
 
 /* A file without a name, so that nobody ever sees a semaphore half made, which then gets its name if it is free. */
 static int create(const char *path, mode_t mode, unsigned value)
@@ -202,7 +202,7 @@ int ipc_sem_open(struct ipc *ipc, struct ipc_sem **sem, const char *name, int fl
     }
 }
 
-/* ---- Operations ------------------------------------------------------------------------------------------------- */
+/* ---- Operations ---- */
 
 static uint32_t *value_half(const struct ipc_sem *sem)
 {

@@ -2,7 +2,7 @@
 #include "attr.h"
 #include "file.h"
 #include "kind.h"
-#include "notify.h"
+#include "notifier.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -21,8 +21,7 @@ struct facts {
     unsigned waiting[2];
 };
 
-/* ---- The table ----------------------------------------------------------------------------------------------------
- */
+/* ---- The table ---- */
 
 static long long mode(const struct facts *facts)
 {
@@ -117,8 +116,7 @@ static bool applies(const struct attribute *attribute, const struct node *node)
     return node->type == NODE_OBJECT && attribute->kinds & 1U << node->kind;
 }
 
-/* ---- Gathering ----------------------------------------------------------------------------------------------------
- */
+/* ---- Gathering ---- */
 
 static int ask_sem(struct ipc_sem *sem, struct facts *facts)
 {
@@ -181,7 +179,7 @@ static void ask_by_name(struct node *node, enum effort effort, struct facts *fac
 static void ask_object(struct node *node, struct facts *facts)
 {
     const struct kind *kind = kind_of(node->kind);
-    pid_t pid = node->kind == IPC_MQ ? notify_owner(node->session, &facts->st) : 0;
+    pid_t pid = node->kind == IPC_MQ ? notifier_owner(node->session, &facts->st) : 0;
     if (pid)
         facts->queue.notify_pid = pid; /* the kernel names our notifier */
     struct object *object = kind->watch ? object_find(node->session, kind, &facts->st) : NULL;
@@ -210,8 +208,7 @@ static int gather(struct node *node, enum effort effort, struct facts *facts)
     return 0;
 }
 
-/* ---- Extended attributes ------------------------------------------------------------------------------------------
- */
+/* ---- Extended attributes ---- */
 
 bool attr_is_ours(const char *name)
 {
@@ -245,8 +242,7 @@ ssize_t attr_list(const struct node *node, char names[ATTR_LIST_SIZE])
     return length;
 }
 
-/* ---- The `stat` view ------------------------------------------------------------------------------------------------
- */
+/* ---- The `stat` view ---- */
 
 static int write_lines(struct node *node, FILE *out)
 {

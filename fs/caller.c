@@ -98,7 +98,7 @@ void caller_resign(struct caller *caller)
     free(caller->groups);
 }
 
-/* ---- Making a queue --------------------------------------------------------------------------------------------- */
+/* ---- Making a queue ---- */
 
 /* The caller's limit for queues, in bytes. It is in a file that all may read, for prlimit(2) takes more rights. */
 static struct rlimit queue_limit(pid_t pid)

@@ -4,8 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- README -------------------------------------------------------------------------------------------------------
- */
+/* ---- README ---- */
 
 static int write_readme(struct node *node, FILE *out)
 {
@@ -37,8 +36,7 @@ static int write_readme(struct node *node, FILE *out)
     return 0;
 }
 
-/* ---- limits -------------------------------------------------------------------------------------------------------
- */
+/* ---- limits ---- */
 
 static void write_limit(void *arg, const char *name, long value)
 {
@@ -68,8 +66,7 @@ const char *file_name(size_t i)
     return i < FILES ? files[i].name : NULL;
 }
 
-/* ---- Reading ------------------------------------------------------------------------------------------------------
- */
+/* ---- Reading ---- */
 
 struct content {
     struct handle handle;

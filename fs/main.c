@@ -1,5 +1,5 @@
 /* The command: ipcfs [options] [SOURCE] MOUNTPOINT. */
-#include "notify.h"
+#include "notifier.h"
 #include "park.h"
 #include "passthrough.h"
 #include "session.h"

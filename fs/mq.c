@@ -114,7 +114,7 @@ static bool flush(struct handle *handle)
     return true;
 }
 
-/* ---- Waiting ---------------------------------------------------------------------------------------------------- */
+/* ---- Waiting ---- */
 
 static int attempt(struct parked *parked)
 {

@@ -130,9 +130,9 @@ static struct node *node_in_root(struct session *session, const char *name, stru
 {
     pthread_mutex_lock(&session->nodes_lock);
     struct node *found;
-    LIST_FOREACH(found, bucket(session, hash_name(name)), chain)
-    if (found->type != NODE_OBJECT && !strcmp(found->name, name))
-        break;
+    LIST_FOREACH (found, bucket(session, hash_name(name)), chain)
+        if (found->type != NODE_OBJECT && !strcmp(found->name, name))
+            break;
     if (found) {
         found->refs++;
     } else {
@@ -169,10 +169,10 @@ struct node *node_for_object(struct node *directory, const char *name, const str
     pthread_mutex_lock(&session->nodes_lock);
     struct node *found = NULL;
     if (directory->kind != IPC_MQ)
-        LIST_FOREACH(found, bucket(session, hash_of(&node)), chain)
-    if (found->type == NODE_OBJECT && found->inode == st->st_ino && found->device == st->st_dev &&
-        found->parent == directory)
-        break;
+        LIST_FOREACH (found, bucket(session, hash_of(&node)), chain)
+            if (found->type == NODE_OBJECT && found->inode == st->st_ino && found->device == st->st_dev &&
+                found->parent == directory)
+                break;
     if (!found) {
         found = make(session, &node, name);
     } else {
@@ -217,14 +217,13 @@ int nodes_list(struct node *directory, ipc_each *each, void *arg)
     pthread_mutex_lock(&session->nodes_lock);
     for (size_t i = 0; i < session->nodes_size && !result; i++) {
         struct node *node, *same;
-        LIST_FOREACH(node, &session->nodes[i], chain)
-        {
+        LIST_FOREACH (node, &session->nodes[i], chain) {
             if (node->type != NODE_OBJECT || node->kind != directory->kind)
                 continue;
             /* A queue has many nodes; nodes of one object are in one bucket, if in one view. */
-            LIST_FOREACH(same, &session->nodes[i], chain)
-            if (same->type == NODE_OBJECT && same->kind == node->kind && !strcmp(same->name, node->name))
-                break;
+            LIST_FOREACH (same, &session->nodes[i], chain)
+                if (same->type == NODE_OBJECT && same->kind == node->kind && !strcmp(same->name, node->name))
+                    break;
             if (same == node)
                 result = each(arg, node->name, node->inode);
             if (result)

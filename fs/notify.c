@@ -1,322 +1,21 @@
 #include "notify.h"
 #include "kind.h"
+#include "notifier.h"
 #include "process.h"
 #include "signals.h"
 
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/epoll.h>
-#include <sys/prctl.h>
-#include <sys/signalfd.h>
-#include <sys/socket.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-/* In place of a sender: the notifier's process has ended (somebody killed it), and all registrations with it. */
-#define LOST ((pid_t)-1)
-
-/* One registration that is waited for by a read, or answered by a signal. */
-struct registration {
-    uint64_t id;
-    struct object *object; /* with a reference */
-    struct handle *handle;
-    pid_t notifier;  /* its process, and in it: */
-    int notifier_fd; /* the queue's descriptor, -1 after the message has come */
-    pid_t pid;       /* who registered */
-    int pidfd;       /* the same, for the signal */
-    int signal;      /* 0: a read is answered */
-    bool fired;      /* object->lock: a message has come, from: */
-    pid_t sender;    /* or LOST */
-    uid_t sender_uid;
-    LIST_ENTRY(registration) link; /* notifier->lock */
-};
-
-/* A message has come for the registration of that id. */
-struct firing {
-    uint64_t id;
-    pid_t pid;
-    uid_t uid;
-    STAILQ_ENTRY(firing) link;
-};
-
-struct notifier {
-    pthread_mutex_t telling; /* held while firings are told; taken before object->lock */
-    pthread_mutex_t lock;    /* protects all of it, and a send to a queue that is registered */
-    pid_t pid;               /* of the process; 0 until it is needed */
-    int requests, events;    /* sockets to it */
-    uint64_t next_id;
-    unsigned count; /* of registrations; read without the lock */
-    LIST_HEAD(, registration) registrations;
-    STAILQ_HEAD(, firing) firings; /* not yet told */
-};
-
-/* ---- The notifier's process ---------------------------------------------------------------------------------------
- */
-
-enum order { REGISTER, WITHDRAW, SYNC };
-
-struct request {
-    enum order order;
-    int fd; /* WITHDRAW: which; in the answer to REGISTER: which, or a negative errno */
-    uint64_t id;
-};
-
-struct event {
-    uint64_t id;
-    pid_t pid;
-    uid_t uid;
-};
-
-enum { REQUESTS_FD = 3, EVENTS_FD, QUEUES_FD };
-
-static void report_signals(int signals)
-{
-    struct signalfd_siginfo info;
-    while (read(signals, &info, sizeof info) == sizeof info) {
-        struct event event = {info.ssi_ptr, info.ssi_pid, info.ssi_uid};
-        send(EVENTS_FD, &event, sizeof event, MSG_NOSIGNAL);
-    }
-}
-
-static bool answer_request(int signals)
-{
-    struct request request;
-    int fd = -1;
-    if (receive_with_descriptor(REQUESTS_FD, &request, sizeof request, &fd, 0) != sizeof request)
-        return false;
-    if (request.order == REGISTER) {
-        struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGRTMIN};
-        event.sigev_value.sival_ptr = (void *)(uintptr_t)request.id;
-        request.fd = fd < 0 ? -EMFILE : ipc_mq_notify(fd, &event);
-        if (request.fd == 0)
-            request.fd = fd;
-        else if (fd >= 0)
-            close(fd);
-    } else if (request.order == WITHDRAW) {
-        close(request.fd);
-    }
-    report_signals(signals);
-    return send(REQUESTS_FD, &request, sizeof request, MSG_NOSIGNAL) == sizeof request;
-}
-
-/* It ends when the daemon's end of the sockets is closed. Async-signal-safe calls only: it is forked from a thread. */
-static void notifier_main(int requests, int events)
-{
-    prctl(PR_SET_NAME, "ipcfs-notify");
-    int high = fcntl(events, F_DUPFD, QUEUES_FD), low = fcntl(requests, F_DUPFD, QUEUES_FD);
-    dup2(low, REQUESTS_FD);
-    dup2(high, EVENTS_FD);
-    syscall(SYS_close_range, QUEUES_FD, ~0U, 0);
-    sigset_t notification;
-    sigemptyset(&notification);
-    sigaddset(&notification, SIGRTMIN);
-    int signals = signalfd(-1, &notification, SFD_NONBLOCK | SFD_CLOEXEC); /* all are blocked, as in every thread */
-    struct pollfd fds[] = {{REQUESTS_FD, POLLIN, 0}, {signals, POLLIN, 0}};
-    for (;;) {
-        if (poll(fds, 2, -1) < 0 && errno != EINTR)
-            return;
-        if (fds[1].revents)
-            report_signals(signals);
-        if (fds[0].revents && !answer_request(signals))
-            return;
-    }
-}
-
-/* ---- Talking to it ------------------------------------------------------------------------------------------------
- */
-
-int notifier_setup(struct session *session)
-{
-    struct notifier *notifier = calloc(1, sizeof *notifier);
-    if (!notifier)
-        return -ENOMEM;
-    pthread_mutex_init(&notifier->telling, NULL);
-    pthread_mutex_init(&notifier->lock, NULL);
-    notifier->requests = notifier->events = -1;
-    LIST_INIT(&notifier->registrations);
-    STAILQ_INIT(&notifier->firings);
-    session->notifier = notifier;
-    return 0;
-}
-
-static void hang_up(struct notifier *notifier)
-{
-    if (!notifier->pid)
-        return;
-    close(notifier->requests);
-    close(notifier->events);
-    waitpid(notifier->pid, NULL, 0);
-    notifier->pid = 0;
-}
-
-void notifier_free(struct session *session)
-{
-    struct notifier *notifier = session->notifier;
-    hang_up(notifier);
-    for (struct firing *firing; (firing = STAILQ_FIRST(&notifier->firings));) {
-        STAILQ_REMOVE_HEAD(&notifier->firings, link);
-        free(firing);
-    }
-    pthread_mutex_destroy(&notifier->lock);
-    pthread_mutex_destroy(&notifier->telling);
-    free(notifier);
-}
-
-static int start(struct session *session)
-{
-    struct notifier *notifier = session->notifier;
-    int requests[2], events[2];
-    const int type = SOCK_SEQPACKET | SOCK_CLOEXEC;
-    if (socketpair(AF_UNIX, type, 0, requests))
-        return -errno;
-    if (socketpair(AF_UNIX, type, 0, events)) {
-        int error = -errno;
-        close(requests[0]);
-        close(requests[1]);
-        return error;
-    }
-    fcntl(events[0], F_SETFL, O_NONBLOCK);
-    pid_t pid = fork();
-    if (pid == 0) {
-        notifier_main(requests[1], events[1]);
-        _exit(0);
-    }
-    int error = pid < 0 ? -errno : 0;
-    close(requests[1]);
-    close(events[1]);
-    struct epoll_event event = {.events = EPOLLIN, .data.ptr = &session->wake_ups[WAKE_NOTIFIER]};
-    if (!error && epoll_ctl(session->epoll, EPOLL_CTL_ADD, events[0], &event))
-        error = -errno;
-    notifier->requests = requests[0];
-    notifier->events = events[0];
-    notifier->pid = pid > 0 ? pid : 0;
-    if (error) {
-        hang_up(notifier);
-        if (pid < 0) {
-            close(requests[0]);
-            close(events[0]);
-        }
-    }
-    return error;
-}
-
-/* Asks and waits for the answer. Called with the lock held. EIO: the notifier is gone. */
-static int ask(struct notifier *notifier, struct request *request, int fd)
-{
-    if (send_with_descriptor(notifier->requests, request, sizeof *request, fd) ||
-        recv(notifier->requests, request, sizeof *request, 0) != sizeof *request)
-        return -EIO;
-    return 0;
-}
-
-/*
- * Closes the queue's descriptor in the notifier, and so ends a registration that is still there. That must happen
- * before the notifier registers for the same queue again: a later close would end that. Called with the lock held.
- */
-static void close_in_notifier(struct notifier *notifier, struct registration *registration)
-{
-    struct request request = {.order = WITHDRAW, .fd = registration->notifier_fd};
-    if (registration->notifier_fd >= 0 && notifier->pid == registration->notifier)
-        ask(notifier, &request, -1);
-    registration->notifier_fd = -1;
-}
-
-static void add_firing(struct notifier *notifier, uint64_t id, pid_t pid, uid_t uid)
-{
-    struct registration *registration;
-    LIST_FOREACH(registration, &notifier->registrations, link)
-    if (registration->id == id)
-        close_in_notifier(notifier, registration);
-    struct firing *firing = malloc(sizeof *firing);
-    if (!firing)
-        return;
-    *firing = (struct firing){.id = id, .pid = pid, .uid = uid};
-    STAILQ_INSERT_TAIL(&notifier->firings, firing, link);
-}
-
-/* Takes in what the notifier has said. A signal that names us was set off by a send of `pid`. Called with the lock
- * held. */
-static void take_events(struct notifier *notifier, pid_t pid, uid_t uid)
-{
-    struct event event;
-    ssize_t n = 0;
-    while (notifier->pid && (n = recv(notifier->events, &event, sizeof event, MSG_DONTWAIT)) == sizeof event) {
-        bool ours = event.pid == getpid() && pid;
-        add_firing(notifier, event.id, ours ? pid : event.pid, ours ? uid : event.uid);
-    }
-    if (notifier->pid && n == 0) {
-        struct registration *registration;
-        hang_up(notifier); /* it has ended */
-        LIST_FOREACH(registration, &notifier->registrations, link)
-        add_firing(notifier, registration->id, LOST, 0);
-    }
-}
-
-/* Is somebody registered through us? Called with the lock held. */
-static const struct registration *find_active(const struct notifier *notifier, dev_t device, ino_t inode)
-{
-    struct registration *registration;
-    LIST_FOREACH(registration, &notifier->registrations, link)
-    if (registration->object->inode == inode && registration->object->device == device &&
-        registration->notifier_fd >= 0)
-        return registration;
-    return NULL;
-}
-
-/* Hears of all that has happened until now. Called with the lock held. */
-static void catch_up(struct session *session, pid_t pid, uid_t uid)
-{
-    struct notifier *notifier = session->notifier;
-    struct request request = {.order = SYNC};
-    if (notifier->pid && ask(notifier, &request, -1) == 0)
-        take_events(notifier, pid, uid);
-    if (!STAILQ_EMPTY(&notifier->firings))
-        session_ring(session);
-}
-
-int notify_send(const struct parked *parked, const char *data, size_t length, unsigned priority)
-{
-    const struct handle *handle = parked->handle;
-    struct session *session = handle->session;
-    struct notifier *notifier = session->notifier;
-    if (!__atomic_load_n(&notifier->count, __ATOMIC_SEQ_CST))
-        return ipc_mq_send(handle->fd, data, length, priority, NULL);
-
-    pthread_mutex_lock(&notifier->lock);
-    int error = ipc_mq_send(handle->fd, data, length, priority, NULL);
-    if (!error && find_active(notifier, handle->object->device, handle->object->inode)) {
-        /* The signal is with the notifier already: hear of it before another send can be taken for its cause. */
-        catch_up(session, process_of_thread(parked->thread), parked->uid);
-    }
-    pthread_mutex_unlock(&notifier->lock);
-    return error;
-}
-
-pid_t notify_owner(struct session *session, const struct stat *st)
-{
-    struct notifier *notifier = session->notifier;
-    if (!__atomic_load_n(&notifier->count, __ATOMIC_SEQ_CST))
-        return 0;
-    pthread_mutex_lock(&notifier->lock);
-    catch_up(session, 0, 0);
-    const struct registration *registration = find_active(notifier, st->st_dev, st->st_ino);
-    pid_t pid = registration ? registration->pid : 0;
-    pthread_mutex_unlock(&notifier->lock);
-    return pid;
-}
-
-/* ---- Registering --------------------------------------------------------------------------------------------------
- */
+/* ---- Registering ---- */
 
 /* Called with object->lock held. */
 static int register_handle(struct handle *handle, pid_t thread, int signal)
 {
     struct session *session = handle->session;
-    struct notifier *notifier = session->notifier;
     struct registration *registration = calloc(1, sizeof *registration);
     if (!registration)
         return -ENOMEM;
@@ -327,27 +26,8 @@ static int register_handle(struct handle *handle, pid_t thread, int signal)
     registration->pidfd = signal ? (int)syscall(SYS_pidfd_open, registration->pid, 0) : -1;
     int error = signal && registration->pidfd < 0 ? -errno : 0;
 
-    pthread_mutex_lock(&notifier->lock);
-    if (!error && !notifier->pid)
-        error = start(session);
-    catch_up(session, 0, 0);
-    /* The notifier must not even try: to close the second descriptor would end the first registration. */
-    if (!error && find_active(notifier, handle->object->device, handle->object->inode))
-        error = -EBUSY;
-    if (!error) {
-        registration->id = ++notifier->next_id;
-        struct request request = {.order = REGISTER, .id = registration->id};
-        error = ask(notifier, &request, handle->fd);
-        if (!error && request.fd < 0)
-            error = request.fd;
-        registration->notifier = notifier->pid;
-        registration->notifier_fd = request.fd;
-    }
-    if (!error) {
-        LIST_INSERT_HEAD(&notifier->registrations, registration, link);
-        __atomic_add_fetch(&notifier->count, 1, __ATOMIC_SEQ_CST);
-    }
-    pthread_mutex_unlock(&notifier->lock);
+    if (!error)
+        error = notifier_add(session, registration, handle->fd);
     if (error) {
         if (registration->pidfd >= 0)
             close(registration->pidfd);
@@ -362,16 +42,11 @@ static int register_handle(struct handle *handle, pid_t thread, int signal)
 /* Ends the handle's registration, if it has one. Called with object->lock held, of which the caller has a reference. */
 static void withdraw(struct handle *handle)
 {
-    struct notifier *notifier = handle->session->notifier;
     struct registration *registration = handle->registration;
     if (!registration)
         return;
     handle->registration = NULL;
-    pthread_mutex_lock(&notifier->lock);
-    close_in_notifier(notifier, registration);
-    LIST_REMOVE(registration, link);
-    __atomic_sub_fetch(&notifier->count, 1, __ATOMIC_SEQ_CST);
-    pthread_mutex_unlock(&notifier->lock);
+    notifier_remove(handle->session, registration);
     if (registration->pidfd >= 0)
         close(registration->pidfd);
     object_release(registration->object);
@@ -387,42 +62,14 @@ static void send_signal(const struct registration *registration, pid_t sender, u
     syscall(SYS_pidfd_send_signal, registration->pidfd, registration->signal, &info, 0);
 }
 
-/* The object of a registration, with a reference, and its handle; NULL: it has been withdrawn. */
-static struct object *find_object(struct notifier *notifier, uint64_t id)
-{
-    struct registration *registration;
-    struct object *object = NULL;
-    pthread_mutex_lock(&notifier->lock);
-    LIST_FOREACH(registration, &notifier->registrations, link)
-    if (registration->id == id) {
-        object = registration->object;
-        object_hold(object);
-        break;
-    }
-    pthread_mutex_unlock(&notifier->lock);
-    return object;
-}
-
-/* The registration of that id if it is still there. Called with its object's lock held, so it stays. */
-static struct registration *find_registration(struct notifier *notifier, uint64_t id)
-{
-    struct registration *registration;
-    pthread_mutex_lock(&notifier->lock);
-    LIST_FOREACH(registration, &notifier->registrations, link)
-    if (registration->id == id)
-        break;
-    pthread_mutex_unlock(&notifier->lock);
-    return registration;
-}
-
 static void tell(struct session *session, const struct firing *firing)
 {
     struct parked_list done = TAILQ_HEAD_INITIALIZER(done);
-    struct object *object = find_object(session->notifier, firing->id);
+    struct object *object = notifier_object(session, firing->id);
     if (!object)
         return;
     pthread_mutex_lock(&object->lock);
-    struct registration *registration = find_registration(session->notifier, firing->id);
+    struct registration *registration = notifier_find(session, firing->id);
     if (registration && registration->signal) {
         if (firing->pid != LOST)
             send_signal(registration, firing->pid, firing->uid);
@@ -438,33 +85,12 @@ static void tell(struct session *session, const struct firing *firing)
     object_release(object);
 }
 
-static bool tell_next(struct session *session)
+void notify_listen(struct session *session)
 {
-    struct notifier *notifier = session->notifier;
-    pthread_mutex_lock(&notifier->lock);
-    take_events(notifier, 0, 0);
-    struct firing *firing = STAILQ_FIRST(&notifier->firings);
-    if (firing)
-        STAILQ_REMOVE_HEAD(&notifier->firings, link);
-    pthread_mutex_unlock(&notifier->lock);
-    if (!firing)
-        return false;
-    tell(session, firing);
-    free(firing);
-    return true;
+    notifier_tell_all(session, tell);
 }
 
-void notifier_listen(struct session *session)
-{
-    struct notifier *notifier = session->notifier;
-    pthread_mutex_lock(&notifier->telling);
-    while (tell_next(session))
-        ;
-    pthread_mutex_unlock(&notifier->telling);
-}
-
-/* ---- The kind -----------------------------------------------------------------------------------------------------
- */
+/* ---- The kind ---- */
 
 static int open_notify(struct handle *handle, const char *name, mode_t mode, const struct caller *caller)
 {
@@ -496,11 +122,8 @@ static int descriptor(const struct handle *handle)
 /* So that a registration whose message has come is not taken for one that waits. */
 static void settle(struct session *session)
 {
-    struct notifier *notifier = session->notifier;
-    pthread_mutex_lock(&notifier->lock);
-    catch_up(session, 0, 0);
-    pthread_mutex_unlock(&notifier->lock);
-    notifier_listen(session);
+    notifier_catch_up(session);
+    notify_listen(session);
 }
 
 static void read_notify(fuse_req_t req, struct handle *handle, size_t size, off_t offset)

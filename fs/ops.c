@@ -7,7 +7,10 @@
 #include "attr.h"
 #include "file.h"
 #include "kind.h"
+#include "listing.h"
+#include "lookup.h"
 #include "passthrough.h"
+#include "status.h"
 
 #include <limits.h>
 #include <poll.h>
@@ -16,9 +19,6 @@
 #include <string.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
-
-/* Names of directories mean the same for ever; all else is as it is now, and may be changed by anybody at any time. */
-#define DIRECTORY_TIMEOUT 86400.0
 
 static struct session *session_of(fuse_req_t req)
 {
@@ -35,66 +35,7 @@ static struct handle *handle_in(const struct fuse_file_info *fi)
     return (struct handle *)(uintptr_t)fi->fh;
 }
 
-/* ---- Attributes ------------------------------------------------------------------------------------------------- */
-
-/* What the user sees of an object. Sizes of 0 mean unknown, as in /proc: some runtimes would cut messages to them. */
-static void show_object(enum ipc_kind kind, struct stat *st)
-{
-    st->st_ino = visible_ino(kind, st->st_ino);
-    if (kind != IPC_SHM)
-        st->st_size = st->st_blocks = 0;
-}
-
-/*
- * With fs.protected_regular the kernel refuses O_CREAT, and so the shell's `>`, on other users' files in a sticky
- * directory that all may write. It does so for /dev/shm's files anyway, but not in sem_open(3) and mq_open(3): there
- * the objects' own modes decide, and so they do here. Removing others' objects is refused by the real directory.
- */
-static bool hides_sticky_bit(enum ipc_kind kind)
-{
-    char text[4] = "0";
-    int fd = kind == IPC_SHM ? -1 : open("/proc/sys/fs/protected_regular", O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return false;
-    ssize_t n = read(fd, text, sizeof text - 1);
-    close(fd);
-    return n > 0 && *text != '0';
-}
-
-static int stat_directory(struct node *node, struct stat *st)
-{
-    struct session *session = node->session;
-    if (node->type == NODE_ROOT) {
-        *st =
-            (struct stat){.st_mode = S_IFDIR | 0555, .st_nlink = 5, .st_uid = session->owner, .st_gid = session->group};
-        st->st_atim = st->st_mtim = st->st_ctim = session->started;
-    } else {
-        int error = ipc_stat_directory(session->ipc, node->kind, st);
-        if (error)
-            return error;
-        if (hides_sticky_bit(node->kind))
-            st->st_mode &= ~S_ISVTX;
-        st->st_nlink = 2;
-        st->st_size = st->st_blocks = 0;
-    }
-    st->st_ino = node->ino;
-    return 0;
-}
-
-static int stat_node(struct node *node, struct stat *st)
-{
-    if (node->type == NODE_FILE)
-        return file_stat(node, st);
-    if (node->type != NODE_OBJECT)
-        return stat_directory(node, st);
-    int fd = node_descriptor(node);
-    if (fd < 0)
-        return fd;
-    int error = ipc_stat(fd, st);
-    close(fd);
-    show_object(node->kind, st);
-    return error;
-}
+/* ---- Attributes ---- */
 
 static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
@@ -103,82 +44,13 @@ static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
     struct stat st;
     int error = caller_assume(req, &caller);
     if (!error) {
-        error = stat_node(node_in(req, ino), &st);
+        error = node_stat(node_in(req, ino), &st);
         caller_resign(&caller);
     }
     if (error)
         fuse_reply_err(req, -error);
     else
         fuse_reply_attr(req, &st, 0);
-}
-
-static int resize(struct node *node, const struct fuse_file_info *fi, off_t size)
-{
-    if (node->kind != IPC_SHM)
-        return size ? -EINVAL : 0; /* O_TRUNC changes nothing */
-    if (fi)
-        return ipc_shm_resize(handle_in(fi)->fd, size);
-    char *name = node_name(node);
-    if (!name)
-        return -ENOMEM;
-    int fd = ipc_shm_open(node->session->ipc, name, O_WRONLY, 0);
-    free(name);
-    if (fd < 0)
-        return fd;
-    struct stat st;
-    int error = ipc_stat(fd, &st);
-    if (!error)
-        error = st.st_ino == node->inode ? ipc_shm_resize(fd, size) : -ESTALE;
-    close(fd);
-    return error;
-}
-
-static struct timespec time_to_set(int to_set, int set, int now, struct timespec time)
-{
-    if (to_set & now)
-        return (struct timespec){.tv_nsec = UTIME_NOW};
-    return to_set & set ? time : (struct timespec){.tv_nsec = UTIME_OMIT};
-}
-
-/*
- * After a write by somebody else than the owner the kernel takes set-user-ID away, and asks us in the writer's name.
- * That is refused by the rules of chmod(2), which are not those of write(2).
- */
-static int change_mode(int fd, mode_t mode, const struct caller *caller)
-{
-    struct stat st;
-    int error = ipc_chmod(fd, mode);
-    if (error != -EPERM || ipc_stat(fd, &st) || (st.st_mode & 07777 & ~mode & ~(S_ISUID | S_ISGID)) ||
-        (mode & ~st.st_mode) || ipc_access(fd, W_OK))
-        return error;
-    caller_pause(caller);
-    error = ipc_chmod(fd, mode);
-    caller_go_on(caller);
-    return error;
-}
-
-static int change(struct node *node, const struct stat *attr, int to_set, const struct fuse_file_info *fi,
-                  const struct caller *caller)
-{
-    int error = 0;
-    if (to_set & FUSE_SET_ATTR_SIZE)
-        error = resize(node, fi, attr->st_size);
-    int fd = error ? error : node_descriptor(node);
-    if (fd < 0)
-        return fd;
-    if (to_set & FUSE_SET_ATTR_MODE)
-        error = change_mode(fd, attr->st_mode & 07777, caller);
-    if (!error && to_set & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID))
-        error = ipc_chown(fd, to_set & FUSE_SET_ATTR_UID ? attr->st_uid : (uid_t)-1,
-                          to_set & FUSE_SET_ATTR_GID ? attr->st_gid : (gid_t)-1);
-    const struct timespec times[2] = {
-        time_to_set(to_set, FUSE_SET_ATTR_ATIME, FUSE_SET_ATTR_ATIME_NOW, attr->st_atim),
-        time_to_set(to_set, FUSE_SET_ATTR_MTIME, FUSE_SET_ATTR_MTIME_NOW, attr->st_mtim),
-    };
-    if (!error && (times[0].tv_nsec != UTIME_OMIT || times[1].tv_nsec != UTIME_OMIT))
-        error = ipc_utimens(fd, times);
-    close(fd);
-    return error;
 }
 
 static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set, struct fuse_file_info *fi)
@@ -188,9 +60,9 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to
     struct stat st;
     int error = caller_assume(req, &caller);
     if (!error) {
-        error = node->type == NODE_OBJECT ? change(node, attr, to_set, fi, &caller) : -EPERM;
+        error = node->type == NODE_OBJECT ? node_change(node, attr, to_set, fi, &caller) : -EPERM;
         if (!error)
-            error = stat_node(node, &st);
+            error = node_stat(node, &st);
         caller_resign(&caller);
     }
     if (error)
@@ -205,74 +77,13 @@ static void op_access(fuse_req_t req, fuse_ino_t ino, int mask)
     struct caller caller;
     int error = caller_assume(req, &caller);
     if (!error) {
-        if (node->type == NODE_OBJECT) {
-            int fd = node_descriptor(node);
-            error = fd < 0 ? fd : ipc_access(fd, mask);
-            if (fd >= 0)
-                close(fd);
-        } else if (node->type != NODE_DIRECTORY && mask & W_OK) {
-            error = -EACCES;
-        }
+        error = node_access(node, mask);
         caller_resign(&caller);
     }
     fuse_reply_err(req, -error);
 }
 
-/* ---- Look-up ---------------------------------------------------------------------------------------------------- */
-
-/* What there is by a name: the node, with a reference, and its attributes. */
-static int look_up_in_root(struct session *session, const char *name, struct fuse_entry_param *entry)
-{
-    enum ipc_kind kind;
-    struct view view;
-    struct node *node;
-    int error = view_parse(name, &kind, &view);
-    if (error == -ENOENT) {
-        const struct root_file *file = file_find(name);
-        if (!file)
-            return error;
-        node = node_for_file(session, file);
-    } else if (error) {
-        return error;
-    } else {
-        node = node_for_directory(session, name, kind, &view);
-    }
-    if (!node)
-        return -ENOMEM;
-    error = stat_node(node, &entry->attr);
-    if (error) {
-        node_release(node, 1);
-        return error;
-    }
-    entry->ino = node_number(node);
-    entry->entry_timeout = DIRECTORY_TIMEOUT;
-    return 0;
-}
-
-static int look_up_object(struct node *directory, const char *name, struct fuse_entry_param *entry)
-{
-    int fd = ipc_locate(directory->session->ipc, directory->kind, name);
-    if (fd < 0)
-        return fd;
-    int error = ipc_stat(fd, &entry->attr);
-    close(fd);
-    if (error)
-        return error;
-    struct node *node = node_for_object(directory, name, &entry->attr);
-    if (!node)
-        return -ENOMEM;
-    show_object(node->kind, &entry->attr);
-    entry->ino = node_number(node);
-    return 0;
-}
-
-static int look_up(struct node *directory, const char *name, struct fuse_entry_param *entry)
-{
-    *entry = (struct fuse_entry_param){0};
-    if (directory->type == NODE_ROOT)
-        return look_up_in_root(directory->session, name, entry);
-    return directory->type == NODE_DIRECTORY ? look_up_object(directory, name, entry) : -ENOTDIR;
-}
+/* ---- Look-up ---- */
 
 static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
@@ -302,8 +113,7 @@ static void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_dat
     fuse_reply_none(req);
 }
 
-/* ---- Making, removing, renaming -----------------------------------------------------------------------------------
- */
+/* ---- Making, removing, renaming ---- */
 
 static void set_open_flags(struct fuse_file_info *fi, struct handle *handle)
 {
@@ -437,7 +247,7 @@ static void op_rename(fuse_req_t req, fuse_ino_t from, const char *name, fuse_in
     fuse_reply_err(req, -error);
 }
 
-/* ---- Opening ---------------------------------------------------------------------------------------------------- */
+/* ---- Opening ---- */
 
 static int open_node(struct node *node, int flags, const struct caller *caller, struct handle **handle)
 {
@@ -486,8 +296,7 @@ static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
     fuse_reply_err(req, 0);
 }
 
-/* ---- Reading and writing ------------------------------------------------------------------------------------------
- */
+/* ---- Reading and writing ---- */
 
 /* A read at a later offset: what the last operation of this handle gave, from there on. */
 static void continue_reading(fuse_req_t req, struct handle *handle, size_t size, off_t offset)
@@ -584,171 +393,36 @@ static void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t offset_i
         fuse_reply_write(req, n);
 }
 
-/* ---- Directories --------------------------------------------------------------------------------------------------
- */
-
-/* What a directory held when it was read from its beginning. */
-struct listing {
-    struct listed {
-        char *name;
-        ino_t ino;
-        mode_t type;
-    } * entries;
-    size_t count, room;
-    bool filled;
-};
-
-static int add_entry(struct listing *listing, const char *name, ino_t ino, mode_t type)
-{
-    if (listing->count == listing->room) {
-        size_t room = listing->room ? listing->room * 2 : 32;
-        struct listed *entries = reallocarray(listing->entries, room, sizeof *entries);
-        if (!entries)
-            return -ENOMEM;
-        listing->entries = entries;
-        listing->room = room;
-    }
-    char *copy = strdup(name);
-    if (!copy)
-        return -ENOMEM;
-    listing->entries[listing->count++] = (struct listed){copy, ino, type};
-    return 0;
-}
-
-static void clear_listing(struct listing *listing)
-{
-    for (size_t i = 0; i < listing->count; i++)
-        free(listing->entries[i].name);
-    listing->count = 0;
-}
-
-struct filling {
-    struct listing *listing;
-    enum ipc_kind kind;
-};
-
-static int add_object(void *arg, const char *name, ino_t ino)
-{
-    struct filling *filling = arg;
-    return add_entry(filling->listing, name, visible_ino(filling->kind, ino), S_IFREG);
-}
-
-/* Of the views only `stat`, so that a pattern of the shell can name the attributes of all objects. */
-static int fill_root(struct listing *listing)
-{
-    const char *name;
-    int error = 0;
-    for (size_t i = 0; !error && (name = file_name(i)); i++)
-        error = add_entry(listing, name, root_ino(name), S_IFREG);
-    for (size_t i = 0; !error && i < 3; i++) {
-        char stat_name[16];
-        snprintf(stat_name, sizeof stat_name, "%s@stat", kind_names[i]);
-        error = add_entry(listing, kind_names[i], root_ino(kind_names[i]), S_IFDIR);
-        if (!error)
-            error = add_entry(listing, stat_name, root_ino(stat_name), S_IFDIR);
-    }
-    return error;
-}
-
-static int fill_listing(struct node *node, struct listing *listing)
-{
-    clear_listing(listing);
-    int error = add_entry(listing, ".", node->ino, S_IFDIR);
-    if (!error)
-        error = add_entry(listing, "..", node->session->root.ino, S_IFDIR);
-    if (error)
-        return error;
-    if (node->type == NODE_DIRECTORY) {
-        struct filling filling = {listing, node->kind};
-        error = ipc_list(node->session->ipc, node->kind, add_object, &filling);
-        if (error == -EOPNOTSUPP)
-            error = nodes_list(node, add_object, &filling);
-    } else {
-        error = fill_root(listing);
-    }
-    listing->filled = !error;
-    return error;
-}
+/* ---- Directories ---- */
 
 static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
     (void)ino;
-    struct listing *listing = calloc(1, sizeof *listing);
+    struct listing *listing = listing_new();
     if (!listing) {
         fuse_reply_err(req, ENOMEM);
         return;
     }
     fi->fh = (uintptr_t)listing;
     if (fuse_reply_open(req, fi) == -ENOENT)
-        free(listing);
+        listing_free(listing);
 }
 
 static void op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
     (void)ino;
-    struct listing *listing = (struct listing *)(uintptr_t)fi->fh;
-    clear_listing(listing);
-    free(listing->entries);
-    free(listing);
+    listing_free((struct listing *)(uintptr_t)fi->fh);
     fuse_reply_err(req, 0);
-}
-
-/* One entry to a buffer: the bytes that it takes, more than `room` if it does not fit. With `plus` it counts as a
- * look-up, but for what can't be looked up (any more), which is only listed. */
-static size_t emit(fuse_req_t req, struct node *directory, const struct listed *listed, bool plus, char *buffer,
-                   size_t room, off_t next)
-{
-    struct fuse_entry_param entry = {0};
-    struct stat st = {.st_ino = listed->ino, .st_mode = listed->type};
-    if (!plus)
-        return fuse_add_direntry(req, buffer, room, listed->name, &st, next);
-    size_t needed = fuse_add_direntry_plus(req, NULL, 0, listed->name, &entry, next);
-    if (needed > room)
-        return needed;
-    bool dots = !strcmp(listed->name, ".") || !strcmp(listed->name, "..");
-    if (dots || look_up(directory, listed->name, &entry))
-        entry = (struct fuse_entry_param){.attr = st};
-    return fuse_add_direntry_plus(req, buffer, room, listed->name, &entry, next);
-}
-
-static void read_directory(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi,
-                           bool plus)
-{
-    struct node *node = node_in(req, ino);
-    struct listing *listing = (struct listing *)(uintptr_t)fi->fh;
-    char *buffer = malloc(size);
-    struct caller caller;
-    int error = buffer ? caller_assume(req, &caller) : -ENOMEM;
-    if (error) {
-        free(buffer);
-        fuse_reply_err(req, -error);
-        return;
-    }
-    if (!offset || !listing->filled)
-        error = fill_listing(node, listing);
-    size_t used = 0;
-    for (size_t i = offset; !error && i < listing->count; i++) {
-        size_t n = emit(req, node, &listing->entries[i], plus, buffer + used, size - used, i + 1);
-        if (n > size - used)
-            break;
-        used += n;
-    }
-    caller_resign(&caller);
-    if (error)
-        fuse_reply_err(req, -error);
-    else
-        fuse_reply_buf(req, buffer, used);
-    free(buffer);
 }
 
 static void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
 {
-    read_directory(req, ino, size, offset, fi, false);
+    listing_read(req, node_in(req, ino), (struct listing *)(uintptr_t)fi->fh, size, offset, false);
 }
 
 static void op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
 {
-    read_directory(req, ino, size, offset, fi, true);
+    listing_read(req, node_in(req, ino), (struct listing *)(uintptr_t)fi->fh, size, offset, true);
 }
 
 static void op_statfs(fuse_req_t req, fuse_ino_t ino)
@@ -767,8 +441,7 @@ static void op_statfs(fuse_req_t req, fuse_ino_t ino)
         fuse_reply_statfs(req, &st);
 }
 
-/* ---- Extended attributes ------------------------------------------------------------------------------------------
- */
+/* ---- Extended attributes ---- */
 
 static void reply_value(fuse_req_t req, const char *value, ssize_t length, size_t room)
 {
@@ -812,8 +485,7 @@ static void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
     fuse_reply_err(req, attr_is_ours(name) ? EPERM : EOPNOTSUPP);
 }
 
-/* ---- The connection -----------------------------------------------------------------------------------------------
- */
+/* ---- The connection ---- */
 
 static void op_init(void *userdata, struct fuse_conn_info *conn)
 {

@@ -210,8 +210,8 @@ static int attempt_once(struct parked *parked)
     if (LIST_EMPTY(&object->polls))
         return error;
     struct handle *handle;
-    LIST_FOREACH(handle, &object->polls, polling)
-    handle->poll_ready &= error == -EAGAIN ? ~direction : object->kind->ready(handle);
+    LIST_FOREACH (handle, &object->polls, polling)
+        handle->poll_ready &= error == -EAGAIN ? ~direction : object->kind->ready(handle);
     object->kind->watch(object);
     return error;
 }
@@ -253,7 +253,7 @@ void park(struct parked *parked, bool nonblock)
     parked_finish_all(&done);
 }
 
-/* ---- Serving ---------------------------------------------------------------------------------------------------- */
+/* ---- Serving ---- */
 
 static void serve_direction(struct object *object, enum direction direction, struct parked_list *done)
 {
@@ -320,7 +320,7 @@ void park_end(struct session *session)
     parked_finish_all(&done);
 }
 
-/* ---- Deadlines -------------------------------------------------------------------------------------------------- */
+/* ---- Deadlines ---- */
 
 void park_expire(struct session *session)
 {
@@ -342,7 +342,7 @@ void park_expire(struct session *session)
     }
 }
 
-/* ---- poll(2) ---------------------------------------------------------------------------------------------------- */
+/* ---- poll(2) ---- */
 
 /* A handle has one poll handle, which stands for all who poll that open file: the kernel tells them together. */
 void object_poll(fuse_req_t req, struct handle *handle, struct fuse_pollhandle *poll, unsigned events)

@@ -43,8 +43,7 @@ static bool probe(struct session *session)
     return true;
 }
 
-/* ---- Backing files ------------------------------------------------------------------------------------------------
- */
+/* ---- Backing files ---- */
 
 bool passthrough_begin(struct handle *handle)
 {
@@ -84,8 +83,7 @@ void passthrough_end(struct handle *handle)
     pthread_mutex_unlock(&session->nodes_lock);
 }
 
-/* ---- With libfuse from 3.17 ---------------------------------------------------------------------------------------
- */
+/* ---- With libfuse from 3.17 ---- */
 
 #if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 17)
 
@@ -213,8 +211,7 @@ int passthrough_reply_create(fuse_req_t req, const struct fuse_entry_param *entr
 
 #endif
 
-/* ---- Both ---------------------------------------------------------------------------------------------------------
- */
+/* ---- Both ---- */
 
 void passthrough_decide(struct session *session)
 {

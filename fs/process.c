@@ -1,6 +1,7 @@
 #include "process.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,26 +39,39 @@ struct pidfd_end {
 #define PIDFD_END_MASK 8 /* PIDFD_INFO_EXIT */
 #define PIDFD_GET_END _IOWR(0xff, 11, struct pidfd_end)
 
-int process_status(int pidfd)
+static bool ask_end(int pidfd, int *status)
+{
+    struct pidfd_end end = {.mask = PIDFD_END_MASK};
+    if (ioctl(pidfd, PIDFD_GET_END, &end) || !(end.mask & PIDFD_END_MASK))
+        return false;
+    *status = (int)end.exit_code;
+    return true;
+}
+
+/* While it has not been waited for: proc_pid_stat(5)'s exit_code, the last field. */
+static bool ask_proc(int pidfd, int *status)
 {
     char path[64], text[1024];
-    struct pidfd_end end = {.mask = PIDFD_END_MASK};
-    if (ioctl(pidfd, PIDFD_GET_END, &end) == 0 && end.mask & PIDFD_END_MASK)
-        return (int)end.exit_code;
-
     snprintf(path, sizeof path, "/proc/self/fdinfo/%d", pidfd);
     long pid = read_field(path, "Pid:");
     if (pid <= 0)
-        return 0;
+        return false;
     snprintf(path, sizeof path, "/proc/%ld/stat", pid);
     FILE *file = fopen(path, "re");
     size_t size = file ? fread(text, 1, sizeof text - 1, file) : 0;
     if (file)
         fclose(file);
     text[size] = 0;
-    /* proc_pid_stat(5): exit_code is the last field. */
     const char *last = strrchr(text, ' ');
-    return last ? atoi(last) : 0;
+    *status = last ? atoi(last) : 0;
+    return last;
+}
+
+int process_status(int pidfd)
+{
+    int status = 0;
+    /* Once more at the end: it may be waited for between the first and the second question. */
+    return ask_end(pidfd, &status) || ask_proc(pidfd, &status) || ask_end(pidfd, &status) ? status : 0;
 }
 
 union control {

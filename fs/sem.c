@@ -66,7 +66,7 @@ static void write_sem(fuse_req_t req, struct handle *handle, const char *data, s
         fuse_reply_write(req, size);
 }
 
-/* ---- Waiting ---------------------------------------------------------------------------------------------------- */
+/* ---- Waiting ---- */
 
 static int attempt(struct parked *parked)
 {
@@ -92,9 +92,9 @@ static bool is_waited_for(const struct object *object)
     const struct handle *handle;
     if (!TAILQ_EMPTY(&object->waiting[RECEIVE]))
         return true;
-    LIST_FOREACH(handle, &object->polls, polling)
-    if (handle->poll_events & ~handle->poll_ready & (POLLIN | POLLRDNORM))
-        return true;
+    LIST_FOREACH (handle, &object->polls, polling)
+        if (handle->poll_events & ~handle->poll_ready & (POLLIN | POLLRDNORM))
+            return true;
     return false;
 }
 

@@ -54,8 +54,7 @@ static void look_at_retired(struct session *session)
     }
 }
 
-/* ---- Workers ------------------------------------------------------------------------------------------------------
- */
+/* ---- Workers ---- */
 
 static void free_buffer(void *arg)
 {
@@ -112,8 +111,7 @@ static int start_workers(struct session *session, pthread_t *workers, size_t *co
     return 0;
 }
 
-/* ---- The main thread ----------------------------------------------------------------------------------------------
- */
+/* ---- The main thread ---- */
 
 static int watch_descriptor(struct session *session, int fd, enum wake_up what)
 {
@@ -144,7 +142,7 @@ static void run(struct session *session, int signals)
         if (rung) {
             while (read(session->bell, &number, sizeof number) > 0)
                 ;
-            notifier_listen(session);
+            notify_listen(session);
             look_at_retired(session);
         }
     }

@@ -30,7 +30,7 @@ struct timers {
     int fd; /* a timerfd that is set to the first of them */
 };
 
-/* ---- Nodes ------------------------------------------------------------------------------------------------------ */
+/* ---- Nodes ---- */
 
 enum node_type { NODE_ROOT, NODE_DIRECTORY, NODE_OBJECT, NODE_FILE };
 
@@ -112,7 +112,7 @@ int nodes_list(struct node *directory, ipc_each *each, void *arg);
 ino_t visible_ino(enum ipc_kind kind, ino_t ino);
 ino_t root_ino(const char *name);
 
-/* ---- Handles ---------------------------------------------------------------------------------------------------- */
+/* ---- Handles ---- */
 
 /* text.c: what was written of a line whose end is to come. Only the one write that is under way touches it. */
 struct line {
@@ -151,8 +151,7 @@ struct handle {
     LIST_ENTRY(handle) polling;
 };
 
-/* ---- Objects: what is waited on -----------------------------------------------------------------------------------
- */
+/* ---- Objects: what is waited on ---- */
 
 enum direction { RECEIVE, SEND };
 
@@ -189,8 +188,7 @@ struct object *object_find(struct session *session, const struct kind *kind, con
 void object_hold(struct object *object);
 void object_release(struct object *object);
 
-/* ---- The loops ----------------------------------------------------------------------------------------------------
- */
+/* ---- The loops ---- */
 
 /* Serves requests until a signal or an unmount ends the session. 0, or a negative errno. */
 int session_serve(struct session *session);

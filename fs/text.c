@@ -7,7 +7,7 @@
  */
 #include "text.h"
 #include "kind.h"
-#include "notify.h"
+#include "notifier.h"
 #include "process.h"
 
 #include <stdio.h>
@@ -17,7 +17,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* ---- Sending ---------------------------------------------------------------------------------------------------- */
+/* ---- Sending ---- */
 
 /* Sends "PRIORITY MESSAGE" or, in a view without `priority`, the message alone. */
 static int send_one(struct parked *parked, const char *data, size_t length)
@@ -33,7 +33,7 @@ static int send_one(struct parked *parked, const char *data, size_t length)
         length -= space + 1 - data;
         data = space + 1;
     }
-    return notify_send(parked, data, length, parked->priority);
+    return notifier_send(parked, data, length, parked->priority);
 }
 
 int text_send_message(struct parked *parked)
@@ -92,7 +92,7 @@ int text_send(struct parked *parked)
     return error;
 }
 
-/* ---- Receiving -------------------------------------------------------------------------------------------------- */
+/* ---- Receiving ---- */
 
 /* One message, framed, to `place`, which has room for the longest: its size there, or a negative errno. */
 static ssize_t receive_one(struct parked *parked, char *place)
@@ -145,7 +145,7 @@ int text_receive(struct parked *parked)
     return 0;
 }
 
-/* ---- Whose line it is ------------------------------------------------------------------------------------------ */
+/* ---- Whose line it is ---- */
 
 void line_began(struct line *line, pid_t thread, uid_t uid)
 {

@@ -583,6 +583,21 @@ def test_cancel_after_the_message_does_not_take_back_the_signal(path, queue, chi
     assert child(cancel, 20).result() == 20
 
 
+def test_close_after_the_message_does_not_take_back_the_signal(path, queue, child):
+    def close(count):
+        signal.pthread_sigmask(signal.SIG_BLOCK, [RTMIN])
+        for came in range(count):
+            fd = os.open(path, os.O_WRONLY)
+            os.write(fd, b'RTMIN')
+            queue.send(b'')
+            os.close(fd)
+            if signal.sigtimedwait([RTMIN], 10) is None:
+                return came
+            queue.receive()
+        return count
+    assert child(close, 20).result() == 20
+
+
 @pytest.mark.parametrize('way', ['read', 'signal'])
 def test_sigkill_withdraws(path, queue, child, way):
     process = child(read_once, path) if way == 'read' else child(asks, path, b'USR1', signal.SIGUSR1)

@@ -20,7 +20,7 @@
 struct ipc *ipc;
 static const char *running = "";
 
-/* ---- Names ------------------------------------------------------------------------------------------------------ */
+/* ---- Names ---- */
 
 /* The names that the running test has made, and what they may stand for. Shared with the process that removes it. */
 static struct made {
@@ -111,7 +111,7 @@ void make_native(enum ipc_kind kind, const char *name)
     }
 }
 
-/* ---- Checks and tests ------------------------------------------------------------------------------------------- */
+/* ---- Checks and tests ---- */
 
 void check_failed(const char *file, int line, const char *what)
 {
@@ -215,7 +215,7 @@ int run_tests(const struct test *tests, char **argv)
     return !WIFEXITED(status) || WEXITSTATUS(status);
 }
 
-/* ---- Others ----------------------------------------------------------------------------------------------------- */
+/* ---- Others ---- */
 
 static void *peer_thread(void *arg)
 {
@@ -333,7 +333,7 @@ void become_nobody_for_files(void)
     CHECK_IS(setfsuid(NOBODY), NOBODY);
 }
 
-/* ---- Time ------------------------------------------------------------------------------------------------------- */
+/* ---- Time ---- */
 
 struct timespec milliseconds_from_now(int64_t milliseconds)
 {

@@ -25,7 +25,7 @@
 _Noreturn void check_failed(const char *file, int line, const char *what);
 void check_is(const char *file, int line, const char *call, int64_t actual, const char *name, int64_t expected);
 
-/* ---- Tests ------------------------------------------------------------------------------------------------------ */
+/* ---- Tests ---- */
 
 struct test {
     const char *name;
@@ -61,7 +61,7 @@ extern struct ipc *ipc;
 void skip(const char *why);
 bool is_root(void);
 
-/* ---- Names ------------------------------------------------------------------------------------------------------ */
+/* ---- Names ---- */
 
 /* A name that nothing has, for the main thread; it need not be freed. */
 const char *new_name(void);
@@ -75,7 +75,7 @@ const char *file_of(enum ipc_kind kind, const char *name);
 /* Makes an object with sem_open, shm_open or mq_open: of mode 0600 (less the umask) and value, size or content none. */
 void make_native(enum ipc_kind kind, const char *name);
 
-/* ---- Others ----------------------------------------------------------------------------------------------------- */
+/* ---- Others ---- */
 
 /* A thread that makes one call, which may sleep. */
 struct peer {
@@ -108,7 +108,7 @@ void in_child(void (*call)(void *arg), void *arg);
 void become_nobody(void);
 void become_nobody_for_files(void);
 
-/* ---- Time: CLOCK_MONOTONIC -------------------------------------------------------------------------------------- */
+/* ---- Time: CLOCK_MONOTONIC ---- */
 
 struct timespec milliseconds_from_now(int64_t milliseconds);
 bool has_passed(const struct timespec *deadline);

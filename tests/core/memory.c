@@ -38,8 +38,7 @@ static bool holds(const char *name, const char *text)
     return !strcmp(data, text);
 }
 
-/* ---- Opening ------------------------------------------------------------------------------------------------------
- */
+/* ---- Opening ---- */
 
 static void a_made_object_has_its_mode_less_the_umask(void)
 {
@@ -162,8 +161,7 @@ static void a_semaphore_is_no_memory_object(void)
     CHECK(access(file_of(IPC_SEM, name), F_OK) == 0);
 }
 
-/* ---- Size ---------------------------------------------------------------------------------------------------------
- */
+/* ---- Size ---- */
 
 static void resizing_is_ftruncate(void)
 {
@@ -196,8 +194,7 @@ static void statfs_is_that_of_dev_shm(void)
     CHECK(ours.f_bfree <= ours.f_blocks);
 }
 
-/* ---- Rename -------------------------------------------------------------------------------------------------------
- */
+/* ---- Rename ---- */
 
 static void rename_moves_and_replaces(void)
 {

@@ -67,7 +67,7 @@ static bool exists(enum ipc_kind kind, const char *name)
     return true;
 }
 
-/* ---- Names ------------------------------------------------------------------------------------------------------ */
+/* ---- Names ---- */
 
 static void a_name_is_not_empty_nor_a_path(void)
 {
@@ -162,7 +162,7 @@ static void kinds_do_not_share_names(void)
     }
 }
 
-/* ---- Listing ---------------------------------------------------------------------------------------------------- */
+/* ---- Listing ---- */
 
 struct search {
     const char *name;
@@ -247,7 +247,7 @@ static void a_long_listing_is_complete(void)
     CHECK_IS(times_listed(IPC_SHM, names[MANY - 1]), 1);
 }
 
-/* ---- What is in /dev/shm and is no object ----------------------------------------------------------------------- */
+/* ---- What is in /dev/shm and is no object ---- */
 
 /* A link, a FIFO and a directory, in place of an object. */
 static const char *make_other(enum ipc_kind kind, int which, const char *target)
@@ -277,7 +277,7 @@ static void links_fifos_and_directories_do_not_exist(void)
     }
 }
 
-/* ---- Stat, chmod and the like ------------------------------------------------------------------------------------ */
+/* ---- Stat, chmod and the like ---- */
 
 static void what_is_not_there_is_enoent(void)
 {
@@ -470,7 +470,7 @@ static void the_directory_of_a_kind_is_that_of_its_files(void)
     }
 }
 
-/* ---- Descriptors ------------------------------------------------------------------------------------------------- */
+/* ---- Descriptors ---- */
 
 static void descriptors_are_closed_on_exec(void)
 {

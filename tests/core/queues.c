@@ -68,8 +68,7 @@ static long system_value(const char *path)
     return value;
 }
 
-/* ---- Opening ------------------------------------------------------------------------------------------------------
- */
+/* ---- Opening ---- */
 
 static void a_made_queue_has_its_mode_and_attributes(void)
 {
@@ -202,8 +201,7 @@ static void native_queues_are_ours_and_ours_are_native(void)
     mq_close(native_fd);
 }
 
-/* ---- Messages -----------------------------------------------------------------------------------------------------
- */
+/* ---- Messages ---- */
 
 static void messages_go_by_priority_and_then_in_order(void)
 {
@@ -363,8 +361,7 @@ static void a_signal_ends_the_sleep(void)
     close(fd);
 }
 
-/* ---- Attributes and notification ----------------------------------------------------------------------------------
- */
+/* ---- Attributes and notification ---- */
 
 static void attributes_count_messages_and_bytes(void)
 {

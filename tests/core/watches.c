@@ -122,8 +122,7 @@ static void start_waiter(struct peer *peer, sem_t *sem, const char *name, unsign
     AWAIT(is_asleep(peer->id));
 }
 
-/* ---- What is told ---------------------------------------------------------------------------------------------------
- */
+/* ---- What is told ---- */
 
 static void the_first_call_comes_by_itself(void)
 {
@@ -254,8 +253,7 @@ static void a_watch_may_ask_for_another_call_in_its_call(void)
     ipc_sem_close(watched.sem);
 }
 
-/* ---- What is left alone ---------------------------------------------------------------------------------------------
- */
+/* ---- What is left alone ---- */
 
 struct churn {
     struct ipc_sem *sem;

@@ -1,0 +1,15 @@
+/* Reading directories. */
+#ifndef LISTING_H
+#define LISTING_H
+
+#include "session.h"
+
+/* What a directory held when it was read from its beginning: one for each that is open. */
+struct listing;
+
+struct listing *listing_new(void); /* NULL: no memory */
+void listing_free(struct listing *listing);
+/* Answers a readdir request or, with `plus`, a readdirplus request. */
+void listing_read(fuse_req_t req, struct node *node, struct listing *listing, size_t size, off_t offset, bool plus);
+
+#endif

@@ -1,0 +1,62 @@
+#include "lookup.h"
+#include "file.h"
+#include "kind.h"
+#include "status.h"
+
+#include <unistd.h>
+
+/* Names of directories mean the same for ever; all else is as it is now, and may be changed by anybody at any time. */
+#define DIRECTORY_TIMEOUT 86400.0
+
+static int look_up_in_root(struct session *session, const char *name, struct fuse_entry_param *entry)
+{
+    enum ipc_kind kind;
+    struct view view;
+    struct node *node;
+    int error = view_parse(name, &kind, &view);
+    if (error == -ENOENT) {
+        const struct root_file *file = file_find(name);
+        if (!file)
+            return error;
+        node = node_for_file(session, file);
+    } else if (error) {
+        return error;
+    } else {
+        node = node_for_directory(session, name, kind, &view);
+    }
+    if (!node)
+        return -ENOMEM;
+    error = node_stat(node, &entry->attr);
+    if (error) {
+        node_release(node, 1);
+        return error;
+    }
+    entry->ino = node_number(node);
+    entry->entry_timeout = DIRECTORY_TIMEOUT;
+    return 0;
+}
+
+static int look_up_object(struct node *directory, const char *name, struct fuse_entry_param *entry)
+{
+    int fd = ipc_locate(directory->session->ipc, directory->kind, name);
+    if (fd < 0)
+        return fd;
+    int error = ipc_stat(fd, &entry->attr);
+    close(fd);
+    if (error)
+        return error;
+    struct node *node = node_for_object(directory, name, &entry->attr);
+    if (!node)
+        return -ENOMEM;
+    show_object(node->kind, &entry->attr);
+    entry->ino = node_number(node);
+    return 0;
+}
+
+int look_up(struct node *directory, const char *name, struct fuse_entry_param *entry)
+{
+    *entry = (struct fuse_entry_param){0};
+    if (directory->type == NODE_ROOT)
+        return look_up_in_root(directory->session, name, entry);
+    return directory->type == NODE_DIRECTORY ? look_up_object(directory, name, entry) : -ENOTDIR;
+}

@@ -1,0 +1,145 @@
+#include "status.h"
+#include "file.h"
+#include "kind.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+void show_object(enum ipc_kind kind, struct stat *st)
+{
+    st->st_ino = visible_ino(kind, st->st_ino);
+    if (kind != IPC_SHM)
+        st->st_size = st->st_blocks = 0;
+}
+
+/*
+ * With fs.protected_regular the kernel refuses O_CREAT, and so the shell's `>`, on other users' files in a sticky
+ * directory that all may write. It does so for /dev/shm's files anyway, but not in sem_open(3) and mq_open(3): there
+ * the objects' own modes decide, and so they do here. Removing others' objects is refused by the real directory.
+ */
+static bool hides_sticky_bit(enum ipc_kind kind)
+{
+    char text[4] = "0";
+    int fd = kind == IPC_SHM ? -1 : open("/proc/sys/fs/protected_regular", O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    ssize_t n = read(fd, text, sizeof text - 1);
+    close(fd);
+    return n > 0 && *text != '0';
+}
+
+static int stat_directory(struct node *node, struct stat *st)
+{
+    struct session *session = node->session;
+    if (node->type == NODE_ROOT) {
+        *st =
+            (struct stat){.st_mode = S_IFDIR | 0555, .st_nlink = 5, .st_uid = session->owner, .st_gid = session->group};
+        st->st_atim = st->st_mtim = st->st_ctim = session->started;
+    } else {
+        int error = ipc_stat_directory(session->ipc, node->kind, st);
+        if (error)
+            return error;
+        if (hides_sticky_bit(node->kind))
+            st->st_mode &= ~S_ISVTX;
+        st->st_nlink = 2;
+        st->st_size = st->st_blocks = 0;
+    }
+    st->st_ino = node->ino;
+    return 0;
+}
+
+int node_stat(struct node *node, struct stat *st)
+{
+    if (node->type == NODE_FILE)
+        return file_stat(node, st);
+    if (node->type != NODE_OBJECT)
+        return stat_directory(node, st);
+    int fd = node_descriptor(node);
+    if (fd < 0)
+        return fd;
+    int error = ipc_stat(fd, st);
+    close(fd);
+    show_object(node->kind, st);
+    return error;
+}
+
+static int resize(struct node *node, const struct fuse_file_info *fi, off_t size)
+{
+    if (node->kind != IPC_SHM)
+        return size ? -EINVAL : 0; /* O_TRUNC changes nothing */
+    if (fi)
+        return ipc_shm_resize(((struct handle *)(uintptr_t)fi->fh)->fd, size);
+    char *name = node_name(node);
+    if (!name)
+        return -ENOMEM;
+    int fd = ipc_shm_open(node->session->ipc, name, O_WRONLY, 0);
+    free(name);
+    if (fd < 0)
+        return fd;
+    struct stat st;
+    int error = ipc_stat(fd, &st);
+    if (!error)
+        error = st.st_ino == node->inode ? ipc_shm_resize(fd, size) : -ESTALE;
+    close(fd);
+    return error;
+}
+
+static struct timespec time_to_set(int to_set, int set, int now, struct timespec time)
+{
+    if (to_set & now)
+        return (struct timespec){.tv_nsec = UTIME_NOW};
+    return to_set & set ? time : (struct timespec){.tv_nsec = UTIME_OMIT};
+}
+
+/*
+ * After a write by somebody else than the owner the kernel takes set-user-ID away, and asks us in the writer's name.
+ * That is refused by the rules of chmod(2), which are not those of write(2).
+ */
+static int change_mode(int fd, mode_t mode, const struct caller *caller)
+{
+    struct stat st;
+    int error = ipc_chmod(fd, mode);
+    if (error != -EPERM || ipc_stat(fd, &st) || (st.st_mode & 07777 & ~mode & ~(S_ISUID | S_ISGID)) ||
+        (mode & ~st.st_mode) || ipc_access(fd, W_OK))
+        return error;
+    caller_pause(caller);
+    error = ipc_chmod(fd, mode);
+    caller_go_on(caller);
+    return error;
+}
+
+int node_change(struct node *node, const struct stat *attr, int to_set, const struct fuse_file_info *fi,
+                const struct caller *caller)
+{
+    int error = 0;
+    if (to_set & FUSE_SET_ATTR_SIZE)
+        error = resize(node, fi, attr->st_size);
+    int fd = error ? error : node_descriptor(node);
+    if (fd < 0)
+        return fd;
+    if (to_set & FUSE_SET_ATTR_MODE)
+        error = change_mode(fd, attr->st_mode & 07777, caller);
+    if (!error && to_set & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID))
+        error = ipc_chown(fd, to_set & FUSE_SET_ATTR_UID ? attr->st_uid : (uid_t)-1,
+                          to_set & FUSE_SET_ATTR_GID ? attr->st_gid : (gid_t)-1);
+    const struct timespec times[2] = {
+        time_to_set(to_set, FUSE_SET_ATTR_ATIME, FUSE_SET_ATTR_ATIME_NOW, attr->st_atim),
+        time_to_set(to_set, FUSE_SET_ATTR_MTIME, FUSE_SET_ATTR_MTIME_NOW, attr->st_mtim),
+    };
+    if (!error && (times[0].tv_nsec != UTIME_OMIT || times[1].tv_nsec != UTIME_OMIT))
+        error = ipc_utimens(fd, times);
+    close(fd);
+    return error;
+}
+
+int node_access(struct node *node, int mask)
+{
+    if (node->type != NODE_OBJECT)
+        return node->type != NODE_DIRECTORY && mask & W_OK ? -EACCES : 0;
+    int fd = node_descriptor(node);
+    if (fd < 0)
+        return fd;
+    int error = ipc_access(fd, mask);
+    close(fd);
+    return error;
+}
