@@ -14,9 +14,12 @@
 #include <string.h>
 #include <ucontext.h>
 
-/* ThreadSanitizer makes a call of each atomic access, and holds a lock of its own in it: a jump out of that keeps it.
- */
+/* ThreadSanitizer makes a call of an atomic access, and holds a lock in it, which a jump out of that would keep. */
+#if __has_attribute(disable_sanitizer_instrumentation) /* clang's no_sanitize does not go for atomics */
+#define PLAIN __attribute__((disable_sanitizer_instrumentation))
+#else
 #define PLAIN __attribute__((no_sanitize("thread")))
+#endif
 
 static __thread sigjmp_buf *volatile guard;
 

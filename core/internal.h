@@ -47,6 +47,8 @@ uint64_t *sem_word(const struct ipc_sem *sem);
 struct ipc *sem_ipc(const struct ipc_sem *sem);
 void sem_hold(struct ipc_sem *sem);
 void sem_wake(const struct ipc_sem *sem, unsigned n);
+/* Takes a waiter off. */
+void sem_leave(struct ipc_sem *sem);
 
 void watch_free(struct ipc *ipc);
 

@@ -116,7 +116,7 @@ int ipc_sem_value(struct ipc_sem *sem, unsigned *value);
 typedef bool ipc_sem_posted(void *arg);
 struct ipc_watch;
 int ipc_sem_watch(struct ipc_sem *sem, ipc_sem_posted *posted, void *arg, struct ipc_watch **watch);
-/* Has `posted` called soon, whatever the value. The watch must not have ended. */
+/* Has `posted` called soon, whatever the value. The watch must not have ended, nor end during the call. */
 void ipc_watch_again(struct ipc_watch *watch);
 
 /* ---- Shared memory objects: shm_overview(7) ---- */

@@ -24,12 +24,18 @@ static long system_value(const char *name, long otherwise)
     return value;
 }
 
+static long smaller(long a, long b)
+{
+    return a < b ? a : b;
+}
+
+/* As the kernel: a default above the largest is the largest. */
 void ipc_mq_defaults(struct ipc_mq_attr *attr)
 {
     if (!attr->max_messages)
-        attr->max_messages = system_value("msg_default", 10);
+        attr->max_messages = smaller(system_value("msg_default", 10), system_value("msg_max", 10));
     if (!attr->max_message_size)
-        attr->max_message_size = system_value("msgsize_default", 8192);
+        attr->max_message_size = smaller(system_value("msgsize_default", 8192), system_value("msgsize_max", 8192));
 }
 
 int ipc_mq_open(struct ipc *ipc, const char *name, int flags, mode_t mode, const struct ipc_mq_attr *attr)
@@ -55,7 +61,9 @@ static struct timespec real_time(const struct timespec *deadline)
     struct timespec monotonic, real;
     clock_gettime(CLOCK_MONOTONIC, &monotonic);
     clock_gettime(CLOCK_REALTIME, &real);
-    real.tv_sec += deadline->tv_sec - monotonic.tv_sec;
+    const time_t far = (time_t)1 << 40; /* seconds; the kernel takes any, our sums do not */
+    time_t seconds = deadline->tv_sec < 0 ? 0 : deadline->tv_sec < far ? deadline->tv_sec : far;
+    real.tv_sec += seconds - monotonic.tv_sec;
     real.tv_nsec += deadline->tv_nsec - monotonic.tv_nsec;
     if (real.tv_nsec < 0)
         real.tv_sec--, real.tv_nsec += second;

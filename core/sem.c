@@ -236,6 +236,15 @@ static int take(struct ipc_sem *sem, uint64_t waiters)
     return result < 0 ? result : 0;
 }
 
+/* A file that was cut short and mended since has no waiters: taking one off all the same would make it 2^32 - 1. */
+void sem_leave(struct ipc_sem *sem)
+{
+    uint64_t data;
+    int result = word_load(sem->word, &data);
+    while (result == 0 && data >= SEM_WAITER)
+        result = word_exchange(sem->word, &data, data - SEM_WAITER);
+}
+
 int ipc_sem_trywait(struct ipc_sem *sem)
 {
     return take(sem, 0);
@@ -246,6 +255,8 @@ int ipc_sem_wait(struct ipc_sem *sem, const struct timespec *deadline)
     int result = take(sem, 0);
     if (result != -EAGAIN)
         return result;
+    if (deadline && deadline->tv_sec < 0) /* futex(2) would call it EINVAL */
+        return -ETIMEDOUT;
     result = word_add(sem->word, SEM_WAITER);
     if (result)
         return result;
@@ -255,7 +266,7 @@ int ipc_sem_wait(struct ipc_sem *sem, const struct timespec *deadline)
         if (errno == EAGAIN)
             continue;
         result = errno == EFAULT ? -EIO : -errno;
-        word_add(sem->word, -SEM_WAITER);
+        sem_leave(sem);
         return result;
     }
     return result;

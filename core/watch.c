@@ -61,12 +61,13 @@ static void end_watch(struct watcher *watcher, size_t i)
 {
     struct ipc_watch *watch = watcher->watches[i];
     watcher->watches[i] = watcher->watches[--watcher->admitted];
-    word_add(sem_word(watch->sem), -SEM_WAITER);
+    sem_leave(watch->sem);
     pass_on(watch, 0);
     ipc_sem_close(watch->sem);
     free(watch);
     pthread_mutex_lock(&watcher->ipc->watch_lock);
-    watcher->count--;
+    if (--watcher->count == 0)
+        __atomic_fetch_add(&watcher->bell, 1, __ATOMIC_SEQ_CST); /* admit() is to decide whether the thread stays */
     pthread_mutex_unlock(&watcher->ipc->watch_lock);
 }
 

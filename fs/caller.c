@@ -14,23 +14,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static int read_groups(fuse_req_t req, struct caller *caller)
-{
-    int room = 32;
-    for (;;) {
-        gid_t *groups = reallocarray(caller->groups, room, sizeof *groups);
-        if (!groups)
-            return -ENOMEM;
-        caller->groups = groups;
-        int count = fuse_req_getgroups(req, room, groups);
-        if (count <= room) {
-            caller->groups_count = count < 0 ? 0 : count; /* a caller that is gone has no groups */
-            return 0;
-        }
-        room = count;
-    }
-}
-
 /* A umask of the thread's own; threads share it otherwise. */
 static void set_umask(mode_t mask)
 {
@@ -53,11 +36,7 @@ int caller_assume(fuse_req_t req, struct caller *caller)
         set_umask(ctx->umask);
         return 0;
     }
-    int error = read_groups(req, caller);
-    if (error) {
-        free(caller->groups);
-        return error;
-    }
+    caller->groups = groups_of_thread(ctx->pid, &caller->groups_count);
     set_umask(ctx->umask);
     syscall(SYS_setgroups, caller->groups_count, caller->groups);
     syscall(SYS_setfsgid, caller->gid);

@@ -104,9 +104,17 @@ static int open_notify(struct handle *handle, const char *name, mode_t mode, con
     return fd < 0 ? fd : 0;
 }
 
+/* So that a registration whose message has come is not taken for one that waits. */
+static void settle(struct session *session)
+{
+    notifier_catch_up(session);
+    notify_listen(session);
+}
+
 static void close_notify(struct handle *handle)
 {
     if (handle->registration) {
+        settle(handle->session);
         pthread_mutex_lock(&handle->object->lock);
         withdraw(handle);
         pthread_mutex_unlock(&handle->object->lock);
@@ -117,13 +125,6 @@ static void close_notify(struct handle *handle)
 static int descriptor(const struct handle *handle)
 {
     return handle->fd;
-}
-
-/* So that a registration whose message has come is not taken for one that waits. */
-static void settle(struct session *session)
-{
-    notifier_catch_up(session);
-    notify_listen(session);
 }
 
 static void read_notify(fuse_req_t req, struct handle *handle, size_t size, off_t offset)

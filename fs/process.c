@@ -31,6 +31,31 @@ pid_t process_of_thread(pid_t thread)
     return process > 0 ? (pid_t)process : thread;
 }
 
+/* Not fuse_req_getgroups, which in libfuse 3.14 looks for the line in a buffer that nothing ends. */
+gid_t *groups_of_thread(pid_t thread, int *count)
+{
+    char path[64], *line = NULL;
+    size_t room = 0;
+    gid_t *groups = NULL;
+    *count = 0;
+    snprintf(path, sizeof path, "/proc/%d/status", thread);
+    FILE *file = fopen(path, "re");
+    while (file && getline(&line, &room, file) > 0) {
+        if (strncmp(line, "Groups:", 7))
+            continue;
+        char *text = line + 7, *end;
+        groups =
+            malloc(strlen(text) / 2 * sizeof *groups + sizeof *groups); /* each takes a digit and a space at least */
+        for (unsigned long group; groups && (group = strtoul(text, &end, 10), end != text); text = end)
+            groups[(*count)++] = (gid_t)group;
+        break;
+    }
+    free(line);
+    if (file)
+        fclose(file);
+    return groups;
+}
+
 /* Since Linux 6.15 a pidfd tells of a process's end even when it has been waited for (PIDFD_GET_INFO). */
 struct pidfd_end {
     uint64_t mask, cgroup;

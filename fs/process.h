@@ -8,6 +8,9 @@
 /* The process that a thread belongs to; the thread itself where that is not to be found out. */
 pid_t process_of_thread(pid_t thread);
 
+/* The supplementary groups of a thread, to be freed; NULL: none are to be found out, *count is 0. */
+gid_t *groups_of_thread(pid_t thread, int *count);
+
 /* The wait(2) status with which the process of a pidfd has ended or is about to; 0 where it runs or nobody knows. */
 int process_status(int pidfd);
 

@@ -44,19 +44,28 @@ int text_send_message(struct parked *parked)
     return error;
 }
 
+/* Is it longer than a message can be? Its priority is no part of that; where that has not ended, it is not known yet.
+ */
+static bool is_too_long(const struct handle *handle, const struct line *line)
+{
+    const char *space = handle->view->in_band && line->length ? memchr(line->data, ' ', line->length) : NULL;
+    size_t before = space ? (size_t)(space + 1 - line->data) : 0;
+    return line->length - before > handle->message_size;
+}
+
 /* Puts more of a line behind what there is of it. */
 static int append(const struct handle *handle, struct line *line, const char *data, size_t length)
 {
     if (!length)
         return 0;
-    size_t room = handle->message_size + (handle->view->in_band ? TEXT_EXTRA - 1 : 0);
+    size_t room = handle->message_size + TEXT_EXTRA;
     if (line->length + length > room)
         return -EMSGSIZE;
     if (!line->data && !(line->data = malloc(room)))
         return -ENOMEM;
     memcpy(line->data + line->length, data, length);
     line->length += length;
-    return 0;
+    return is_too_long(handle, line) ? -EMSGSIZE : 0;
 }
 
 int text_send(struct parked *parked)
@@ -71,7 +80,9 @@ int text_send(struct parked *parked)
         const char *end = memchr(data, '\n', length);
         if (!end) {
             error = append(handle, line, data, length);
-            if (!error)
+            if (error)
+                line->length = 0;
+            else
                 parked->done = parked->length;
             break;
         }
@@ -80,7 +91,7 @@ int text_send(struct parked *parked)
             error = append(handle, line, data, end - data);
             if (!error)
                 error = send_one(parked, line->data, line->length);
-            line->length = error ? before : 0;
+            line->length = error == -EAGAIN ? before : 0; /* of a line that can't be sent nothing is kept */
         } else {
             error = send_one(parked, data, end - data);
         }

@@ -371,8 +371,7 @@ static void a_watch_keeps_its_semaphore_open(void)
     sem_close(theirs);
 }
 
-/* ---- Ends
- * -------------------------------------------------------------------------------------------------------------- */
+/* ---- Ends ---- */
 
 struct vanishing {
     struct ipc_sem *sem;
@@ -517,8 +516,7 @@ static void freeing_the_context_ends_all_watches(void)
     AWAIT(count_threads() <= threads);
 }
 
-/* ---- Wake-ups that were somebody else's
- * -------------------------------------------------------------------------------- */
+/* ---- Wake-ups that were somebody else's ---- */
 
 static void check_passing_on(enum manner manner)
 {
@@ -744,8 +742,7 @@ static void watches_of_two_contexts_share_what_is_posted(void)
     ipc_free(other);
 }
 
-/* ---- Threads
- * -------------------------------------------------------------------------------------------------------------- */
+/* ---- Threads ---- */
 
 static void watches_share_threads(void)
 {
@@ -802,8 +799,7 @@ static void threads_without_watches_go_away(void)
     free(watched);
 }
 
-/* ---- A file that is cut short
- * ------------------------------------------------------------------------------------------------ */
+/* ---- A file that is cut short ---- */
 
 static void a_watch_of_a_file_cut_short_ends_with_the_next_call(void)
 {
@@ -917,7 +913,7 @@ int main(int argc, char **argv)
                                         TEST(watches_and_native_waiters_share_what_is_posted),
                                         TEST(watches_of_two_contexts_share_what_is_posted),
                                         TEST(watches_share_threads),
-                                        BROKEN(threads_without_watches_go_away),
+                                        TEST(threads_without_watches_go_away),
                                         BROKEN_UNDER_CLANG_TSAN(a_watch_of_a_file_cut_short_ends_with_the_next_call),
                                         BROKEN_UNDER_CLANG_TSAN(a_file_cut_short_does_not_hold_up_its_neighbours),
                                         BROKEN_UNDER_CLANG_TSAN(a_file_that_was_cut_short_can_be_watched),
