@@ -349,7 +349,13 @@ class Mount:
             message, status = self.stderr.read_text(), self.process.wait()
             self.remove()
             pytest.fail(f'{" ".join(self.command)}: status {status}, {message}', pytrace=False)
-        os.stat(self.path)
+        try:
+            os.stat(self.path)
+        except OSError as error:
+            self.kill()
+            message = self.stderr.read_text()
+            self.remove()
+            pytest.fail(f'{" ".join(self.command)}: {error}, {message}', pytrace=False)
 
     @property
     def mounted(self):

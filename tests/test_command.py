@@ -219,18 +219,22 @@ USER_SESSION = '''
         return any(line.split()[4] == point for line in open('/proc/self/mountinfo'))
 
     daemon = subprocess.Popen([ipcfs, '-f', point])
-    while not mounted() and daemon.poll() is None:
-        time.sleep(0.01)
-    assert mounted(), daemon.returncode
-    for kind in 'sem', 'mq', 'shm':
-        path = f'{point}/{kind}/{name}'
-        open(path, 'x').close()
-        os.write(os.open(path, os.O_RDWR), b'1')
-        print(kind, os.read(os.open(path, os.O_RDWR), 10), os.stat(path).st_uid)
-        assert name in os.listdir(f'{point}/{kind}') or kind == 'mq'
-        os.unlink(path)
-    os.closerange(3, 100)
-    subprocess.run(['fusermount3', '-u', point], check=True)
+    try:
+        while not mounted() and daemon.poll() is None:
+            time.sleep(0.01)
+        assert mounted(), daemon.returncode
+        for kind in 'sem', 'mq', 'shm':
+            path = f'{point}/{kind}/{name}'
+            open(path, 'x').close()
+            os.write(os.open(path, os.O_RDWR), b'1')
+            print(kind, os.read(os.open(path, os.O_RDWR), 10), os.stat(path).st_uid)
+            assert name in os.listdir(f'{point}/{kind}') or kind == 'mq'
+            os.unlink(path)
+        os.closerange(3, 100)
+        subprocess.run(['fusermount3', '-u', point], check=True)
+    except BaseException:
+        daemon.kill()
+        raise
     print('status', daemon.wait())
 '''
 
@@ -255,5 +259,6 @@ def test_mounted_by_an_ordinary_user_it_serves_that_user(name, tmp_path):
         folder.rmdir()
     if 'mknod' in done.stderr:
         pytest.skip('no device can be made here: ' + done.stderr)
-    assert (done.returncode, done.stderr) == (0, '')
+    assert done.stderr == ''
+    assert done.returncode == 0
     assert done.stdout.splitlines() == [f"sem b'1\\n' {NOBODY}", f"mq b'1' {NOBODY}", f"shm b'1' {NOBODY}", 'status 0']

@@ -5,6 +5,7 @@ import fcntl
 import mmap
 import os
 import pathlib
+import stat
 import subprocess
 
 import pytest
@@ -386,3 +387,14 @@ def test_native_mapping_survives_the_daemon(mount, name, segment):
         path.write_bytes(b'x' * 65536)
         mounted.kill()
         assert memory[:] == b'x' * 65536
+
+
+def test_write_by_another_user_takes_set_user_id_away(path, name, child):
+    path.touch()
+    path.chmod(0o4777)
+
+    def write():
+        with open(path, 'wb', buffering=0) as file:
+            return file.write(b'x')
+    assert child(write, user=54321, group=54321, groups=[]).result() == 1
+    assert stat.S_IMODE(os.stat(f'/dev/shm/{name}').st_mode) == 0o777
