@@ -19,6 +19,11 @@ static void destroy(struct handle *handle)
     free(handle);
 }
 
+bool handle_is_nonblocking(const struct handle *handle)
+{
+    return handle->view->nonblock || __atomic_load_n(&handle->flags, __ATOMIC_RELAXED) & O_NONBLOCK;
+}
+
 void handle_adopt(struct handle *handle, struct node *node)
 {
     struct session *session = handle->session;

@@ -51,6 +51,8 @@ const struct kind *kind_of(enum ipc_kind id);
  */
 int handle_open(struct node *directory, struct node *node, const char *name, int flags, mode_t mode,
                 const struct caller *caller, struct handle **made);
+/* As it is at this moment: O_NONBLOCK may come and go (fcntl(2)). */
+bool handle_is_nonblocking(const struct handle *handle);
 /* Puts it in the list of its node. */
 void handle_adopt(struct handle *handle, struct node *node);
 /* A handle of the node's object, not one of a text about it; NULL: none. Called with nodes_lock held. */

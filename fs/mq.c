@@ -47,11 +47,6 @@ static int descriptor(const struct handle *handle)
     return handle->fd;
 }
 
-static bool is_nonblocking(const struct handle *handle)
-{
-    return handle->view->nonblock || handle->flags & O_NONBLOCK;
-}
-
 /* A stream goes on where the last read left off in a message that was too long for it. */
 static bool give_rest(fuse_req_t req, struct handle *handle, size_t size)
 {
@@ -82,7 +77,7 @@ static void read_mq(fuse_req_t req, struct handle *handle, size_t size, off_t of
         return;
     parked->size = size;
     parked->deadline = deadline_of(handle->view);
-    park(parked, is_nonblocking(handle));
+    park(parked, handle_is_nonblocking(handle));
 }
 
 static void write_mq(fuse_req_t req, struct handle *handle, const char *data, size_t size, off_t offset)
@@ -98,7 +93,7 @@ static void write_mq(fuse_req_t req, struct handle *handle, const char *data, si
     if (!parked)
         return;
     parked->deadline = deadline_of(handle->view);
-    park(parked, is_nonblocking(handle));
+    park(parked, handle_is_nonblocking(handle));
 }
 
 /* The last line may lack its newline, and the queue its room: it is sent when there is some, and the handle goes then.

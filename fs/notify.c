@@ -111,9 +111,17 @@ static void settle(struct session *session)
     notify_listen(session);
 }
 
+static bool is_registered(const struct handle *handle)
+{
+    pthread_mutex_lock(&handle->object->lock);
+    bool registered = handle->registration;
+    pthread_mutex_unlock(&handle->object->lock);
+    return registered;
+}
+
 static void close_notify(struct handle *handle)
 {
-    if (handle->registration) {
+    if (handle->object && is_registered(handle)) { /* without an object it was never opened */
         settle(handle->session);
         pthread_mutex_lock(&handle->object->lock);
         withdraw(handle);
@@ -148,7 +156,7 @@ static void read_notify(fuse_req_t req, struct handle *handle, size_t size, off_
         return;
     parked->size = size;
     parked->deadline = deadline_of(handle->view);
-    park(parked, handle->view->nonblock || handle->flags & O_NONBLOCK);
+    park(parked, handle_is_nonblocking(handle));
 }
 
 static void write_notify(fuse_req_t req, struct handle *handle, const char *data, size_t size, off_t offset)

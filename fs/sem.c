@@ -38,7 +38,7 @@ static void read_sem(fuse_req_t req, struct handle *handle, size_t size, off_t o
         return;
     }
     memcpy(parked->result->data, "1\n", 2);
-    park(parked, handle->view->nonblock || handle->flags & O_NONBLOCK);
+    park(parked, handle_is_nonblocking(handle));
 }
 
 /* How often to post; 0 for what is no number of posts. */

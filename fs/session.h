@@ -130,7 +130,7 @@ struct handle {
     struct handle *next; /* of the node's */
     const struct kind *kind;
     const struct view *view; /* the directory's, which lives as long as the node */
-    int flags;               /* of open(2) */
+    int flags;               /* of open(2); atomic, as fcntl(2) changes some */
 
     uid_t opener;
     int fd;              /* of a queue or a shared memory object */

@@ -51,7 +51,8 @@ static void read_shm(fuse_req_t req, struct handle *handle, size_t size, off_t o
 static void write_shm(fuse_req_t req, struct handle *handle, const char *data, size_t size, off_t offset)
 {
     struct iovec iov = {(void *)data, size};
-    ssize_t n = pwritev2(handle->fd, &iov, 1, offset, handle->flags & O_APPEND ? RWF_APPEND : 0);
+    ssize_t n = pwritev2(handle->fd, &iov, 1, offset,
+                         __atomic_load_n(&handle->flags, __ATOMIC_RELAXED) & O_APPEND ? RWF_APPEND : 0);
     if (n < 0)
         fuse_reply_err(req, errno);
     else
