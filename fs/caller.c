@@ -38,11 +38,11 @@ int caller_assume(fuse_req_t req, struct caller *caller)
     }
     caller->groups = groups_of_thread(ctx->pid, &caller->groups_count);
     set_umask(ctx->umask);
-    syscall(SYS_setgroups, caller->groups_count, caller->groups);
+    bool refused = syscall(SYS_setgroups, caller->groups_count, caller->groups);
     syscall(SYS_setfsgid, caller->gid);
     syscall(SYS_setfsuid, caller->uid);
-    /* They return what was; asking again tells whether it worked. */
-    if (syscall(SYS_setfsuid, caller->uid) != (long)caller->uid ||
+    /* These two return what was; asking again tells whether it worked. */
+    if (refused || syscall(SYS_setfsuid, caller->uid) != (long)caller->uid ||
         syscall(SYS_setfsgid, caller->gid) != (long)caller->gid) {
         caller_resign(caller);
         return -EPERM;

@@ -72,12 +72,7 @@ static void read_mq(fuse_req_t req, struct handle *handle, size_t size, off_t of
     (void)offset;
     if (handle->view->stream && give_rest(req, handle, size))
         return;
-    struct parked *parked = parked_new(req, handle, RECEIVE, NULL, 0);
-    if (!parked)
-        return;
-    parked->size = size;
-    parked->deadline = deadline_of(handle->view);
-    park(parked, handle_is_nonblocking(handle));
+    park_receive(req, handle, size);
 }
 
 static void write_mq(fuse_req_t req, struct handle *handle, const char *data, size_t size, off_t offset)
@@ -96,8 +91,7 @@ static void write_mq(fuse_req_t req, struct handle *handle, const char *data, si
     park(parked, handle_is_nonblocking(handle));
 }
 
-/* The last line may lack its newline, and the queue its room: it is sent when there is some, and the handle goes then.
- */
+/* The last line may lack its newline, and the queue its room: it is sent when there is some; then the handle goes. */
 static bool flush(struct handle *handle)
 {
     struct parked *parked;

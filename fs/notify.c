@@ -151,12 +151,7 @@ static void read_notify(fuse_req_t req, struct handle *handle, size_t size, off_
         fuse_reply_err(req, -error);
         return;
     }
-    struct parked *parked = parked_new(req, handle, RECEIVE, NULL, 0);
-    if (!parked)
-        return;
-    parked->size = size;
-    parked->deadline = deadline_of(handle->view);
-    park(parked, handle_is_nonblocking(handle));
+    park_receive(req, handle, size);
 }
 
 static void write_notify(fuse_req_t req, struct handle *handle, const char *data, size_t size, off_t offset)

@@ -253,6 +253,16 @@ void park(struct parked *parked, bool nonblock)
     parked_finish_all(&done);
 }
 
+void park_receive(fuse_req_t req, struct handle *handle, size_t size)
+{
+    struct parked *parked = parked_new(req, handle, RECEIVE, NULL, 0);
+    if (!parked)
+        return;
+    parked->size = size;
+    parked->deadline = deadline_of(handle->view);
+    park(parked, handle_is_nonblocking(handle));
+}
+
 /* ---- Serving ---- */
 
 static void serve_direction(struct object *object, enum direction direction, struct parked_list *done)

@@ -47,6 +47,8 @@ struct parked *parked_new(fuse_req_t req, struct handle *handle, enum direction 
  */
 void park(struct parked *parked, bool nonblock);
 
+/* A read that is to receive at once or, unless the handle does not block, when it can. */
+void park_receive(fuse_req_t req, struct handle *handle, size_t size);
 /* Answers one that was never parked. */
 void parked_drop(struct parked *parked, int error);
 

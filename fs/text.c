@@ -44,8 +44,7 @@ int text_send_message(struct parked *parked)
     return error;
 }
 
-/* Is it longer than a message can be? Its priority is no part of that; where that has not ended, it is not known yet.
- */
+/* Is it longer than a message can be? Its priority is no part of that, and not known before its space. */
 static bool is_too_long(const struct handle *handle, const struct line *line)
 {
     const char *space = handle->view->in_band && line->length ? memchr(line->data, ' ', line->length) : NULL;
