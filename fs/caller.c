@@ -1,5 +1,6 @@
 #include "caller.h"
 #include "process.h"
+#include "rights.h"
 
 #include <errno.h>
 #include <grp.h>
@@ -8,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -36,30 +38,21 @@ int caller_assume(fuse_req_t req, struct caller *caller)
         set_umask(ctx->umask);
         return 0;
     }
-    caller->groups = groups_of_thread(ctx->pid, &caller->groups_count);
+    int error = credentials_of_thread(ctx->pid, &caller->more);
+    if (error)
+        return error;
     set_umask(ctx->umask);
-    bool refused = syscall(SYS_setgroups, caller->groups_count, caller->groups);
+    bool refused = syscall(SYS_setgroups, caller->more.groups_count, caller->more.groups);
     syscall(SYS_setfsgid, caller->gid);
     syscall(SYS_setfsuid, caller->uid);
+    if (caller->more.capabilities)
+        rights_lend(caller->more.capabilities);
     /* These two return what was; asking again tells whether it worked. */
-    if (refused || syscall(SYS_setfsuid, caller->uid) != (long)caller->uid ||
-        syscall(SYS_setfsgid, caller->gid) != (long)caller->gid) {
+    if (refused || syscall(SYS_setfsuid, -1) != (long)caller->uid || syscall(SYS_setfsgid, -1) != (long)caller->gid) {
         caller_resign(caller);
         return -EPERM;
     }
     return 0;
-}
-
-void caller_pause(const struct caller *caller)
-{
-    if (caller->session->everyone)
-        syscall(SYS_setfsuid, 0);
-}
-
-void caller_go_on(const struct caller *caller)
-{
-    if (caller->session->everyone)
-        syscall(SYS_setfsuid, caller->uid);
 }
 
 uid_t caller_uid(void)
@@ -74,7 +67,8 @@ void caller_resign(struct caller *caller)
     syscall(SYS_setfsuid, 0);
     syscall(SYS_setfsgid, 0);
     syscall(SYS_setgroups, 0, NULL);
-    free(caller->groups);
+    rights_lower(); /* becoming fsuid 0 has raised some */
+    free(caller->more.groups);
 }
 
 /* ---- Making a queue ---- */
@@ -119,12 +113,15 @@ static void become_and_open(const struct caller *caller, struct ipc *ipc, const 
     getrlimit(RLIMIT_MSGQUEUE, &own);
     own.rlim_cur = own.rlim_max = limit->rlim_cur < own.rlim_max ? limit->rlim_cur : own.rlim_max;
     syscall(SYS_setfsuid, 0);
+    rights_raise();
+    prctl(PR_SET_KEEPCAPS, 1);
     if (setrlimit(RLIMIT_MSGQUEUE, &own) || syscall(SYS_setresgid, caller->gid, caller->gid, caller->gid) ||
         syscall(SYS_setresuid, caller->uid, caller->uid, caller->uid)) {
         const int error = -EPERM;
         send_with_descriptor(socket, &error, sizeof error, -1);
         return;
     }
+    rights_become(caller->more.capabilities);
     int fd = ipc_mq_open(ipc, name, flags, mode, attr);
     const int error = fd < 0 ? fd : 0;
     send_with_descriptor(socket, &error, sizeof error, fd);

@@ -1,14 +1,15 @@
 /*
  * Acting as the caller.
  *
- * With root's mount everybody's requests come to us, and each is done with its caller's fsuid, fsgid, groups and umask,
- * so that the kernel decides what is permitted. These belong to a thread (the calls are made without libc, whose
+ * With root's mount everybody's requests come to us, and each is done with its caller's fsuid, fsgid, groups, capabilities
+ * and umask, so that the kernel decides what is permitted. These belong to a thread (the calls are made without libc, whose
  * functions would change all threads). The real and effective uid stay root's: with the caller's real uid, the caller
  * could signal us.
  */
 #ifndef CALLER_H
 #define CALLER_H
 
+#include "process.h"
 #include "session.h"
 
 struct caller {
@@ -17,15 +18,14 @@ struct caller {
     gid_t gid;
     pid_t pid; /* of the thread that called; alive until the request is answered, 0 if in no namespace of ours */
     mode_t umask;
-    gid_t *groups;
-    int groups_count;
+    struct credentials more;
 };
 
-/* From now on the thread has the caller's rights. EACCES: the mount is another user's. ENOMEM. */
+/*
+ * From now on the thread has the caller's rights. EACCES: the mount is another user's, or it is root's and the caller
+ * is not to be seen from here, so that its groups, which can also take rights away, are not known. ENOMEM.
+ */
 int caller_assume(fuse_req_t req, struct caller *caller);
-/* For a moment the rights are the daemon's, and then the caller's again. */
-void caller_pause(const struct caller *caller);
-void caller_go_on(const struct caller *caller);
 /* Whose rights the thread has. */
 uid_t caller_uid(void);
 /* And now its own again. */

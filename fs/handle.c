@@ -1,5 +1,6 @@
 /* Handles: what is open. A handle is in its node's list from open to release. */
 #include "kind.h"
+#include "lock.h"
 #include "notify.h"
 #include "passthrough.h"
 
@@ -62,7 +63,7 @@ int handle_open(struct node *directory, struct node *node, const char *name, int
     handle->view = &directory->view;
     handle->flags = flags;
     handle->opener = caller->uid;
-    handle->fd = handle->line.writer = -1;
+    handle->fd = handle->lock_fd = handle->line.writer = -1;
     pthread_mutex_init(&handle->lock, NULL);
 
     struct stat st;
@@ -105,6 +106,7 @@ void handle_free(struct handle *handle)
 
     if (handle->object)
         object_unpoll(handle);
+    lock_release(handle);
     handle->kind->close(handle);
     if (handle->object)
         object_release(handle->object);

@@ -1,7 +1,9 @@
 /* The command: ipcfs [options] [SOURCE] MOUNTPOINT. */
+#include "lock.h"
 #include "notifier.h"
 #include "park.h"
 #include "passthrough.h"
+#include "rights.h"
 #include "session.h"
 
 #include <errno.h>
@@ -161,6 +163,7 @@ static int set_up(struct session *session)
     session->everyone = session->owner == 0;
     clock_gettime(CLOCK_REALTIME, &session->started);
     pthread_mutex_init(&session->retired_lock, NULL);
+    locks_setup(session);
     int error = ipc_new(&session->ipc);
     if (!error)
         error = nodes_setup(session);
@@ -218,13 +221,22 @@ static int serve(struct session *session, struct fuse_args *args, const struct s
                 session->everyone ? "" : "; an ordinary user needs fusermount3 and the right to write the directory");
     } else {
         passthrough_setup(session);
-        if (fuse_daemonize(settings->foreground || settings->debug) == 0) {
-            int error = session_serve(session);
-            if (error)
-                fprintf(stderr, "ipcfs: %s: %s\n", mountpoint, strerror(-error));
-            else
+        int error = session_begin(session);
+        if (!error) {
+            const char *reason = passthrough_decide(session);
+            if (reason)
+                fprintf(stderr, "ipcfs: %s: shm/ can be read and written, but not mapped with mmap(MAP_SHARED): %s\n",
+                        mountpoint, reason);
+        }
+        if (!error && fuse_daemonize(settings->foreground || settings->debug) == 0) {
+            rights_settle(session->everyone);
+            error = session_serve(session);
+            rights_raise();
+            if (!error)
                 status = EXIT_SUCCESS;
         }
+        if (error)
+            fprintf(stderr, "ipcfs: %s: %s\n", mountpoint, strerror(-error));
         fuse_session_unmount(session->fuse);
     }
     return status;

@@ -1,5 +1,6 @@
 /* Message queues as files: a read receives, a write sends. */
 #include "kind.h"
+#include "rights.h"
 #include "text.h"
 
 #include <poll.h>
@@ -119,7 +120,9 @@ static void undo(struct parked *parked)
     if (parked->handle->view->text || parked->handle->view->in_band)
         return; /* framed, and perhaps several */
     snprintf(path, sizeof path, "/proc/self/fd/%d", parked->handle->fd);
+    rights_raise();
     int fd = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+    rights_lower();
     if (fd < 0)
         return;
     ipc_mq_send(fd, parked->result->data, parked->result->size, parked->priority, NULL);

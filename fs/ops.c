@@ -8,6 +8,7 @@
 #include "file.h"
 #include "kind.h"
 #include "listing.h"
+#include "lock.h"
 #include "lookup.h"
 #include "passthrough.h"
 #include "status.h"
@@ -60,7 +61,7 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to
     struct stat st;
     int error = caller_assume(req, &caller);
     if (!error) {
-        error = node->type == NODE_OBJECT ? node_change(node, attr, to_set, fi, &caller) : -EPERM;
+        error = node->type == NODE_OBJECT ? node_change(node, attr, to_set, fi) : -EPERM;
         if (!error)
             error = node_stat(node, &st);
         caller_resign(&caller);
@@ -119,7 +120,8 @@ static void set_open_flags(struct fuse_file_info *fi, struct handle *handle)
 {
     fi->fh = (uintptr_t)handle;
     fi->direct_io = 1;
-    fi->noflush = 1; /* a flush would wait behind a write that waits for room */
+    /* A flush would wait behind a write that waits for room. Where none does it tells us whose locks end (lock.c). */
+    fi->noflush = !handle->kind->plain;
 }
 
 static int create(fuse_req_t req, fuse_ino_t parent, const char *name, int flags, mode_t mode, struct handle **handle)
@@ -393,6 +395,33 @@ static void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t offset_i
         fuse_reply_write(req, n);
 }
 
+/* ---- Locks ---- */
+
+static void op_flock(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, int operation)
+{
+    (void)ino;
+    lock_whole(req, handle_in(fi), operation);
+}
+
+static void op_setlk(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, struct flock *range, int sleep)
+{
+    (void)ino;
+    lock_range(req, handle_in(fi), fi->lock_owner, range, sleep);
+}
+
+static void op_getlk(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, struct flock *range)
+{
+    (void)ino;
+    lock_query(req, handle_in(fi), fi->lock_owner, range);
+}
+
+static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    (void)ino;
+    lock_closed(handle_in(fi), fi->lock_owner);
+    fuse_reply_err(req, 0);
+}
+
 /* ---- Directories ---- */
 
 static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
@@ -522,6 +551,10 @@ const struct fuse_lowlevel_ops operations = {
     .read = op_read,
     .write = op_write,
     .poll = op_poll,
+    .flock = op_flock,
+    .setlk = op_setlk,
+    .getlk = op_getlk,
+    .flush = op_flush,
     .fsync = op_fsync,
     .fallocate = op_fallocate,
     .lseek = op_lseek,

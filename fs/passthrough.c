@@ -1,5 +1,6 @@
 #include "passthrough.h"
 #include "kind.h"
+#include "rights.h"
 
 #include <linux/fuse.h>
 #include <stdio.h>
@@ -56,7 +57,10 @@ bool passthrough_begin(struct handle *handle)
     pthread_mutex_lock(&session->nodes_lock);
     if (!node->backed) {
         snprintf(path, sizeof path, "/proc/self/fd/%d", handle->fd);
+        rights_raise();
         int fd = open(path, O_RDWR | O_CLOEXEC);
+        /* The kernel will read and write with the rights of this moment: they must not keep a set-user-ID bit. */
+        rights_lower();
         int backing = fd < 0 ? -1 : open_backing(session, fd);
         if (fd >= 0)
             close(fd);
@@ -83,15 +87,69 @@ void passthrough_end(struct handle *handle)
     pthread_mutex_unlock(&session->nodes_lock);
 }
 
-/* ---- With libfuse from 3.17 ---- */
+/* ---- Messages that libfuse's own interface can't say, through its public means to read and write them ---- */
 
-#if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 17)
+#define INIT_KILL_PRIVILEGES (1U << 28)
+#define INIT_PASSTHROUGH (1U << (37 - 32)) /* in flags2 */
+#define INIT_OUT_DEPTH 36 /* where max_stack_depth is, in bytes from the beginning of struct fuse_init_out */
+#define OPEN_PASSTHROUGH (1U << 7)
+
+#define NATIVE (FUSE_VERSION >= FUSE_MAKE_VERSION(3, 17)) /* libfuse has passthrough */
+
+static ssize_t read_request(int fd, void *buffer, size_t size, void *userdata)
+{
+    struct session *session = userdata;
+    ssize_t n = read(fd, buffer, size);
+    if (n < 0 && errno == ECONNABORTED) /* a request was being taken when the connection was cut */
+        errno = ENODEV;
+    if (session->init_unique || n < (ssize_t)(sizeof(struct fuse_in_header) + sizeof(struct fuse_init_in)))
+        return n;
+    const struct fuse_in_header *header = buffer;
+    const struct fuse_init_in *init = (const void *)(header + 1);
+    if (header->opcode == FUSE_INIT) {
+        session->init_unique = header->unique;
+        session->offered = init->flags | (init->flags & FUSE_INIT_EXT ? (uint64_t)init->flags2 << 32 : 0);
+    }
+    return n;
+}
+
+static void amend_init(struct session *session, struct fuse_init_out *out, size_t size)
+{
+    const uint32_t depth = 1;
+    /*
+     * Else the kernel asks before each write for an attribute that says what a program may do, which costs more than
+     * the write. With it, whoever writes takes such rights away: the file system below does, for us.
+     */
+    out->flags |= session->offered & INIT_KILL_PRIVILEGES;
+    if (NATIVE || session->no_passthrough || size < INIT_OUT_DEPTH + sizeof depth)
+        return;
+    session->agreed = session->offered >> 32 & INIT_PASSTHROUGH;
+    if (session->agreed) {
+        out->flags2 |= INIT_PASSTHROUGH;
+        memcpy((char *)out + INIT_OUT_DEPTH, &depth, sizeof depth);
+    }
+}
+
+static ssize_t write_reply(int fd, struct iovec *iov, int count, void *userdata)
+{
+    struct session *session = userdata;
+    const struct fuse_out_header *header = iov[0].iov_base;
+    if (!session->init_answered && header->unique == session->init_unique && !header->error && count > 1) {
+        session->init_answered = true;
+        amend_init(session, iov[1].iov_base, iov[1].iov_len);
+    }
+    return writev(fd, iov, count);
+}
 
 int passthrough_setup(struct session *session)
 {
-    (void)session;
-    return 0;
+    static const struct fuse_custom_io io = {.read = read_request, .writev = write_reply};
+    return fuse_session_custom_io(session->fuse, &io, fuse_session_fd(session->fuse));
 }
+
+/* ---- With libfuse from 3.17 ---- */
+
+#if NATIVE
 
 void passthrough_negotiate(struct session *session, struct fuse_conn_info *conn)
 {
@@ -114,50 +172,7 @@ int passthrough_reply_create(fuse_req_t req, const struct fuse_entry_param *entr
     return fuse_reply_create(req, entry, fi);
 }
 
-#else /* ---- With libfuse 3.14 to 3.16: through its public means to read and write messages                           \
-         -------------------------- */
-
-#define INIT_PASSTHROUGH (1U << (37 - 32)) /* in flags2 */
-#define OPEN_PASSTHROUGH (1U << 7)
-#define INIT_OUT_DEPTH 36 /* where max_stack_depth is, in bytes from the beginning of struct fuse_init_out */
-
-static ssize_t read_request(int fd, void *buffer, size_t size, void *userdata)
-{
-    struct session *session = userdata;
-    ssize_t n = read(fd, buffer, size);
-    if (n < 0 && errno == ECONNABORTED) /* a request was being taken when the connection was cut */
-        errno = ENODEV;
-    if (session->init_unique || n < (ssize_t)(sizeof(struct fuse_in_header) + sizeof(struct fuse_init_in)))
-        return n;
-    const struct fuse_in_header *header = buffer;
-    const struct fuse_init_in *init = (const void *)(header + 1);
-    if (header->opcode == FUSE_INIT) {
-        session->init_unique = header->unique;
-        session->agreed = !session->no_passthrough && init->flags & FUSE_INIT_EXT && init->flags2 & INIT_PASSTHROUGH;
-    }
-    return n;
-}
-
-static ssize_t write_reply(int fd, struct iovec *iov, int count, void *userdata)
-{
-    struct session *session = userdata;
-    struct fuse_out_header *header = iov[0].iov_base;
-    bool init = session->agreed && header->unique == session->init_unique && !session->init_answered;
-    if (init && !header->error && count > 1 && iov[1].iov_len > INIT_OUT_DEPTH + sizeof(uint32_t)) {
-        struct fuse_init_out *out = iov[1].iov_base;
-        const uint32_t depth = 1;
-        session->init_answered = true;
-        out->flags2 |= INIT_PASSTHROUGH;
-        memcpy((char *)out + INIT_OUT_DEPTH, &depth, sizeof depth);
-    }
-    return writev(fd, iov, count);
-}
-
-int passthrough_setup(struct session *session)
-{
-    static const struct fuse_custom_io io = {.read = read_request, .writev = write_reply};
-    return fuse_session_custom_io(session->fuse, &io, fuse_session_fd(session->fuse));
-}
+#else /* ---- With libfuse 3.14 to 3.16 ---- */
 
 void passthrough_negotiate(struct session *session, struct fuse_conn_info *conn)
 {
@@ -172,7 +187,7 @@ struct open_out {
 
 static struct open_out open_out(const struct handle *handle, const struct fuse_file_info *fi)
 {
-    return (struct open_out){fi->fh, OPEN_PASSTHROUGH | FOPEN_NOFLUSH, (int32_t)handle->node->backing};
+    return (struct open_out){fi->fh, OPEN_PASSTHROUGH, (int32_t)handle->node->backing};
 }
 
 int passthrough_reply_open(fuse_req_t req, struct handle *handle, struct fuse_file_info *fi)
@@ -213,8 +228,14 @@ int passthrough_reply_create(fuse_req_t req, const struct fuse_entry_param *entr
 
 /* ---- Both ---- */
 
-void passthrough_decide(struct session *session)
+const char *passthrough_decide(struct session *session)
 {
-    bool works = session->agreed && probe(session);
-    __atomic_store_n(&session->shared_mmap, works, __ATOMIC_RELEASE);
+    if (session->no_passthrough)
+        return "no_passthrough was asked for";
+    if (!session->agreed)
+        return "this kernel has no FUSE passthrough, which came with Linux 6.9";
+    if (!probe(session))
+        return "FUSE passthrough takes CAP_SYS_ADMIN";
+    __atomic_store_n(&session->shared_mmap, true, __ATOMIC_RELEASE);
+    return NULL;
 }

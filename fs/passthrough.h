@@ -2,8 +2,7 @@
  * FUSE passthrough: the kernel reads, writes and maps a shared memory object itself, on the pages of /dev/shm.
  *
  * That makes mmap(MAP_SHARED) the same memory for all, and reads and writes as fast as there. It needs Linux 6.9 and
- * CAP_SYS_ADMIN. libfuse knows it since 3.17; with 3.14 to 3.16 the few bytes that it does not know are put into its
- * messages here.
+ * CAP_SYS_ADMIN. libfuse knows it since 3.17; the few bytes that it does not know are put into its messages here.
  *
  * While an inode is open it has one backing file, which its opens share: so that is opened for reading and writing by
  * the daemon, after the caller's own open has succeeded. The kernel opens it once more for each open, with that open's
@@ -18,8 +17,8 @@
 int passthrough_setup(struct session *session);
 /* As part of the first request. */
 void passthrough_negotiate(struct session *session, struct fuse_conn_info *conn);
-/* After it: session->shared_mmap says from now on whether it can be had. */
-void passthrough_decide(struct session *session);
+/* After it: session->shared_mmap says from now on whether it can be had. The reason why not, or NULL. */
+const char *passthrough_decide(struct session *session);
 
 /* Gives a handle its node's backing file. False: there is none, and its requests come to us. */
 bool passthrough_begin(struct handle *handle);

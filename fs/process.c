@@ -1,6 +1,7 @@
 #include "process.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -8,6 +9,8 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 /* The number behind `key` in a file of /proc, or -1. */
 static long read_field(const char *path, const char *key)
@@ -31,29 +34,96 @@ pid_t process_of_thread(pid_t thread)
     return process > 0 ? (pid_t)process : thread;
 }
 
-/* Not fuse_req_getgroups, which in libfuse 3.14 looks for the line in a buffer that nothing ends. */
-gid_t *groups_of_thread(pid_t thread, int *count)
+/* The whole of a file of /proc, ended with a 0, in `room` or, where that is too small, in memory to be freed. */
+static char *read_whole(const char *path, char *room, size_t size)
 {
-    char path[64], *line = NULL;
-    size_t room = 0;
-    gid_t *groups = NULL;
-    *count = 0;
-    snprintf(path, sizeof path, "/proc/%d/status", thread);
-    FILE *file = fopen(path, "re");
-    while (file && getline(&line, &room, file) > 0) {
-        if (strncmp(line, "Groups:", 7))
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return NULL;
+    char *text = room;
+    size_t length = 0;
+    for (;;) {
+        ssize_t n = read(fd, text + length, size - 1 - length);
+        if (n <= 0)
+            break;
+        length += n;
+        if (length < size - 1)
             continue;
-        char *text = line + 7, *end;
-        groups =
-            malloc(strlen(text) / 2 * sizeof *groups + sizeof *groups); /* each takes a digit and a space at least */
-        for (unsigned long group; groups && (group = strtoul(text, &end, 10), end != text); text = end)
-            groups[(*count)++] = (gid_t)group;
-        break;
+        size *= 2;
+        char *more = realloc(text == room ? NULL : text, size);
+        if (more && text == room)
+            memcpy(more, room, length);
+        if (!more) {
+            if (text != room)
+                free(text);
+            text = NULL;
+            break;
+        }
+        text = more;
     }
-    free(line);
-    if (file)
-        fclose(file);
-    return groups;
+    close(fd);
+    if (text)
+        text[length] = 0;
+    return text;
+}
+
+/* What follows a key that begins a line. */
+static const char *find_field(const char *text, const char *key)
+{
+    const char *place = strstr(text, key);
+    return place ? place + strlen(key) : NULL;
+}
+
+static bool in_our_user_namespace(pid_t thread)
+{
+    struct stat ours, its;
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/ns/user", thread);
+    return stat("/proc/self/ns/user", &ours) == 0 && stat(path, &its) == 0 && ours.st_ino == its.st_ino &&
+           ours.st_dev == its.st_dev;
+}
+
+static int parse_groups(const char *text, struct credentials *credentials)
+{
+    const size_t length = strcspn(text, "\n");
+    /* Each takes a digit and a space at least. */
+    credentials->groups = malloc((length / 2 + 1) * sizeof *credentials->groups);
+    if (!credentials->groups)
+        return -ENOMEM;
+    const char *const line_end = text + length;
+    char *end;
+    for (;;) {
+        text += strspn(text, " \t");
+        if (text >= line_end)
+            return 0;
+        credentials->groups[credentials->groups_count++] = (gid_t)strtoul(text, &end, 10);
+        if (end == text)
+            return -EACCES;
+        text = end;
+    }
+}
+
+/* Not fuse_req_getgroups, which in libfuse 3.14 looks for the line in a buffer that nothing ends. */
+int credentials_of_thread(pid_t thread, struct credentials *credentials)
+{
+    char path[64], room[4096];
+    *credentials = (struct credentials){.groups = NULL};
+    snprintf(path, sizeof path, "/proc/%d/status", thread);
+    errno = EACCES;
+    char *text = read_whole(path, room, sizeof room);
+    if (!text)
+        return errno == ENOMEM || errno == EMFILE || errno == ENFILE ? -errno : -EACCES;
+    const char *groups = find_field(text, "\nGroups:"), *capabilities = find_field(text, "\nCapEff:");
+    int error = groups && capabilities ? parse_groups(groups, credentials) : -EACCES;
+    if (!error)
+        credentials->capabilities = strtoull(capabilities, NULL, 16);
+    else
+        free(credentials->groups);
+    if (text != room)
+        free(text);
+    if (!error && credentials->capabilities && !in_our_user_namespace(thread))
+        credentials->capabilities = 0;
+    return error;
 }
 
 /* Since Linux 6.15 a pidfd tells of a process's end even when it has been waited for (PIDFD_GET_INFO). */

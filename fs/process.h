@@ -3,13 +3,20 @@
 #define PROCESS_H
 
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 /* The process that a thread belongs to; the thread itself where that is not to be found out. */
 pid_t process_of_thread(pid_t thread);
 
-/* The supplementary groups of a thread, to be freed; NULL: none are to be found out, *count is 0. */
-gid_t *groups_of_thread(pid_t thread, int *count);
+/* What a thread may do beyond what its uid and gid say. */
+struct credentials {
+    gid_t *groups; /* to be freed */
+    int groups_count;
+    uint64_t capabilities; /* effective ones (bits as in capabilities(7)), none if it is in another user namespace */
+};
+/* EACCES: the thread is not to be seen from our pid namespace. ENOMEM. On failure nothing is to be freed. */
+int credentials_of_thread(pid_t thread, struct credentials *credentials);
 
 /* The wait(2) status with which the process of a pidfd has ended or is about to; 0 where it runs or nobody knows. */
 int process_status(int pidfd);

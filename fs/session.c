@@ -5,6 +5,7 @@
  * a request: queues that have changed, deadlines, signals. The core has its own threads for semaphores.
  */
 #include "kind.h"
+#include "lock.h"
 #include "notify.h"
 #include "park.h"
 #include "passthrough.h"
@@ -83,20 +84,20 @@ static void *work(void *arg)
     return NULL;
 }
 
-/* What is agreed upon with the kernel holds from the second request on. */
-static int serve_first(struct session *session)
+int session_begin(struct session *session)
 {
     struct fuse_buf buffer = {.mem = NULL};
-    int size = fuse_session_receive_buf(session->fuse, &buffer);
-    if (size > 0) {
+    int size;
+    do
+        size = fuse_session_receive_buf(session->fuse, &buffer);
+    while (size == -EINTR);
+    if (size > 0)
         fuse_session_process_buf(session->fuse, &buffer);
-        passthrough_decide(session);
-    }
     free(buffer.mem);
     if (size < 0)
         return size;
-    return size && fuse_session_exited(session->fuse) ? -EPROTO
-                                                      : 0; /* it was not to libfuse's liking, who has said why */
+    /* It was not to libfuse's liking, who has said why; or unmounted already. */
+    return fuse_session_exited(session->fuse) ? -EPROTO : 0;
 }
 
 static int start_workers(struct session *session, pthread_t *workers, size_t *count)
@@ -171,8 +172,6 @@ int session_serve(struct session *session)
     if (!error)
         error = watch_descriptor(session, signals, WAKE_SIGNAL);
     if (!error)
-        error = serve_first(session);
-    if (!error)
         error = start_workers(session, workers, &count);
     else
         count = 0;
@@ -185,6 +184,7 @@ int session_serve(struct session *session)
     for (size_t i = 0; i < count; i++)
         pthread_join(workers[i], NULL);
     park_end(session);
+    locks_end(session);
     look_at_retired(session);
     if (signals >= 0)
         close(signals);

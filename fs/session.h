@@ -3,7 +3,8 @@
  * objects (what can be waited on).
  *
  * Order of locks, outermost first: libfuse's lock of a request, object->lock, then one of handle->lock,
- * session->nodes_lock, session->objects_lock, session->timers.lock, or the core's.
+ * session->nodes_lock, session->objects_lock, session->timers.lock, or the core's. After libfuse's may also come
+ * session->locks.lock, and then no other.
  */
 #ifndef SESSION_H
 #define SESSION_H
@@ -54,6 +55,14 @@ struct node {
 
 LIST_HEAD(node_list, node);
 
+/* lock.c: flock(2) and fcntl(2) locks, and who waits for one. */
+struct locks {
+    pthread_mutex_t lock; /* protects all of it, and flock_mode and lock_fd of handles */
+    void *files;          /* a tree (tsearch(3)) of objects with locks */
+    unsigned threads;     /* that wait in the kernel */
+    pthread_cond_t ended; /* one of them has */
+};
+
 struct session {
     struct ipc *ipc;
     struct fuse_session *fuse;
@@ -65,7 +74,7 @@ struct session {
     bool shared_mmap;        /* atomic: mmap(MAP_SHARED) of shared memory objects works */
     bool no_passthrough;     /* an option */
     /* passthrough.c: of the first request. */
-    uint64_t init_unique;
+    uint64_t init_unique, offered;
     bool agreed, init_answered;
 
     pthread_mutex_t nodes_lock; /* protects the table, and refs, name and handles of every node */
@@ -78,6 +87,7 @@ struct session {
     size_t objects_size, objects_count;
 
     struct timers timers;
+    struct locks locks;
 
     int epoll;
     enum wake_up {
@@ -136,6 +146,9 @@ struct handle {
     int fd;              /* of a queue or a shared memory object */
     size_t message_size; /* of a queue: its max_message_size */
     bool backed;         /* passthrough.c: the kernel reads and writes it */
+    int lock_fd;         /* lock.c: what flock(2) locks; -1 before the first */
+    int flock_mode;      /* LOCK_SH, LOCK_EX, or 0 */
+    LIST_ENTRY(handle) flocked;
     struct ipc_sem *sem; /* of a semaphore */
     struct object *object;
     struct registration *registration; /* notify.c: object->lock; NULL for none */
@@ -189,6 +202,9 @@ void object_hold(struct object *object);
 void object_release(struct object *object);
 
 /* ---- The loops ---- */
+
+/* Serves the first request, in which daemon and kernel agree on what they can. 0, or a negative errno. */
+int session_begin(struct session *session);
 
 /* Serves requests until a signal or an unmount ends the session. 0, or a negative errno. */
 int session_serve(struct session *session);

@@ -91,25 +91,7 @@ static struct timespec time_to_set(int to_set, int set, int now, struct timespec
     return to_set & set ? time : (struct timespec){.tv_nsec = UTIME_OMIT};
 }
 
-/*
- * After a write by somebody else than the owner the kernel takes set-user-ID away, and asks us in the writer's name.
- * That is refused by the rules of chmod(2), which are not those of write(2).
- */
-static int change_mode(int fd, mode_t mode, const struct caller *caller)
-{
-    struct stat st;
-    int error = ipc_chmod(fd, mode);
-    if (error != -EPERM || ipc_stat(fd, &st) || (st.st_mode & 07777 & ~mode & ~(S_ISUID | S_ISGID)) ||
-        (mode & ~st.st_mode) || ipc_access(fd, W_OK))
-        return error;
-    caller_pause(caller);
-    error = ipc_chmod(fd, mode);
-    caller_go_on(caller);
-    return error;
-}
-
-int node_change(struct node *node, const struct stat *attr, int to_set, const struct fuse_file_info *fi,
-                const struct caller *caller)
+int node_change(struct node *node, const struct stat *attr, int to_set, const struct fuse_file_info *fi)
 {
     int error = 0;
     if (to_set & FUSE_SET_ATTR_SIZE)
@@ -118,7 +100,7 @@ int node_change(struct node *node, const struct stat *attr, int to_set, const st
     if (fd < 0)
         return fd;
     if (to_set & FUSE_SET_ATTR_MODE)
-        error = change_mode(fd, attr->st_mode & 07777, caller);
+        error = ipc_chmod(fd, attr->st_mode & 07777);
     if (!error && to_set & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID))
         error = ipc_chown(fd, to_set & FUSE_SET_ATTR_UID ? attr->st_uid : (uid_t)-1,
                           to_set & FUSE_SET_ATTR_GID ? attr->st_gid : (gid_t)-1);

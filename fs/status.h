@@ -8,8 +8,7 @@
 void show_object(enum ipc_kind kind, struct stat *st);
 int node_stat(struct node *node, struct stat *st);
 /* What a setattr request asks for, of an object; `fi` is that of ftruncate(2), or NULL. */
-int node_change(struct node *node, const struct stat *attr, int to_set, const struct fuse_file_info *fi,
-                const struct caller *caller);
+int node_change(struct node *node, const struct stat *attr, int to_set, const struct fuse_file_info *fi);
 /* access(2) on a node. */
 int node_access(struct node *node, int mask);
 

@@ -1,0 +1,584 @@
+#include "lock.h"
+#include "kind.h"
+#include "rights.h"
+
+#include <search.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+/* Whose ranges of a file an open file of ours holds. */
+struct lock_owner {
+    LIST_ENTRY(lock_owner) link;
+    uint64_t id;        /* the kernel's, of a process or an open file */
+    pid_t pid;          /* of who locked last */
+    int fd;             /* never duplicated, so that closing it ends the locks */
+    unsigned waits;     /* that use it */
+    struct handle *via; /* by which it locked last; NULL: its descriptor is closed, but it waits by another */
+};
+
+struct lock_wait {
+    TAILQ_ENTRY(lock_wait) link;
+    struct lock_file *file;
+    fuse_req_t req;
+    struct handle *handle;
+    struct lock_owner *owner; /* NULL: flock(2) */
+    int operation;            /* flock(2): LOCK_SH or LOCK_EX */
+    struct flock range;
+    bool waiting; /* in file->waits, to be answered */
+    bool interrupted;
+    bool threaded; /* a thread waits in the kernel, and answers */
+    pthread_t thread;
+    int error;
+};
+
+/* An object with locks or waits. */
+struct lock_file {
+    struct session *session;
+    dev_t device;
+    ino_t inode;
+    LIST_HEAD(, lock_owner) owners;
+    LIST_HEAD(, handle) flocked;
+    TAILQ_HEAD(lock_waits, lock_wait) waits;
+};
+
+/* ---- Files and owners; called with locks->lock held ---- */
+
+static int compare_files(const void *a, const void *b)
+{
+    const struct lock_file *one = a, *two = b;
+    if (one->inode != two->inode)
+        return one->inode < two->inode ? -1 : 1;
+    return one->device < two->device ? -1 : one->device > two->device;
+}
+
+static struct lock_file *find_file(const struct handle *handle)
+{
+    const struct lock_file key = {.device = handle->node->device, .inode = handle->node->inode};
+    struct lock_file **found = tfind(&key, &handle->session->locks.files, compare_files);
+    return found ? *found : NULL;
+}
+
+static struct lock_file *get_file(const struct handle *handle)
+{
+    struct lock_file *file = find_file(handle);
+    if (file || !(file = calloc(1, sizeof *file)))
+        return file;
+    file->session = handle->session;
+    file->device = handle->node->device;
+    file->inode = handle->node->inode;
+    LIST_INIT(&file->owners);
+    LIST_INIT(&file->flocked);
+    TAILQ_INIT(&file->waits);
+    if (!tsearch(file, &file->session->locks.files, compare_files)) {
+        free(file);
+        return NULL;
+    }
+    return file;
+}
+
+static void put_file(struct lock_file *file)
+{
+    if (!LIST_EMPTY(&file->owners) || !LIST_EMPTY(&file->flocked) || !TAILQ_EMPTY(&file->waits))
+        return;
+    tdelete(file, &file->session->locks.files, compare_files);
+    free(file);
+}
+
+/* Another open file of the handle's object, for all that can be locked, or else for what the handle is open for. */
+static int open_again(const struct handle *handle)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", handle->kind->descriptor(handle));
+    rights_raise();
+    int fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0 && errno == EACCES)
+        fd = open(path, (handle->flags & O_ACCMODE) | O_NONBLOCK | O_CLOEXEC);
+    int error = -errno;
+    rights_lower();
+    return fd < 0 ? error : fd;
+}
+
+static struct lock_owner *find_owner(struct lock_file *file, uint64_t id)
+{
+    struct lock_owner *owner;
+    LIST_FOREACH (owner, &file->owners, link)
+        if (owner->id == id)
+            return owner;
+    return NULL;
+}
+
+static int get_owner(struct lock_file *file, struct handle *handle, uint64_t id, struct lock_owner **found)
+{
+    struct lock_owner *owner = find_owner(file, id);
+    if (!owner) {
+        owner = calloc(1, sizeof *owner);
+        if (!owner)
+            return -ENOMEM;
+        owner->id = id;
+        owner->fd = open_again(handle);
+        if (owner->fd < 0) {
+            int error = owner->fd;
+            free(owner);
+            return error;
+        }
+        LIST_INSERT_HEAD(&file->owners, owner, link);
+    }
+    owner->via = handle;
+    *found = owner;
+    return 0;
+}
+
+static void put_owner(struct lock_owner *owner)
+{
+    const struct flock all = {.l_type = F_UNLCK, .l_whence = SEEK_SET};
+    if (owner->waits) {
+        fcntl(owner->fd, F_OFD_SETLK, &all);
+        owner->via = NULL;
+        return;
+    }
+    LIST_REMOVE(owner, link);
+    close(owner->fd);
+    free(owner);
+}
+
+/* ---- One attempt ---- */
+
+/* What is waited for, without waiting or, in a thread of its own, for as long as it takes. */
+static int take(const struct lock_wait *wait, bool sleep)
+{
+    struct flock range = wait->range;
+    int result = wait->owner ? fcntl(wait->owner->fd, sleep ? F_OFD_SETLKW : F_OFD_SETLK, &range)
+                             : flock(wait->handle->lock_fd, wait->operation | (sleep ? 0 : LOCK_NB));
+    return result ? -errno : 0;
+}
+
+/* Notes what the handle holds now. flock(2) lets go of what it cannot convert. */
+static void note_flock(struct lock_file *file, struct handle *handle, int mode)
+{
+    if (handle->flock_mode)
+        LIST_REMOVE(handle, flocked);
+    handle->flock_mode = mode;
+    if (mode)
+        LIST_INSERT_HEAD(&file->flocked, handle, flocked);
+}
+
+static int attempt(struct lock_wait *wait)
+{
+    int error = take(wait, false);
+    if (!wait->owner)
+        note_flock(wait->file, wait->handle, error ? 0 : wait->operation & ~LOCK_UN);
+    else if (!error)
+        wait->owner->via = wait->handle;
+    return error;
+}
+
+/* ---- Waiting; called with locks->lock held ---- */
+
+/* Does the owner hold a range that begins and ends so? (proc_pid_fdinfo(5)) */
+static bool holds(const struct lock_owner *owner, const struct flock *range)
+{
+    char path[64], line[256], type[8], end[32];
+    long long start;
+    bool found = false;
+    snprintf(path, sizeof path, "/proc/self/fdinfo/%d", owner->fd);
+    FILE *file = fopen(path, "re");
+    while (file && !found && fgets(line, sizeof line, file)) {
+        if (sscanf(line, "lock: %*d: OFDLCK %*s %7s %*d %*s %lld %31s", type, &start, end) != 3)
+            continue;
+        off_t length = strcmp(end, "EOF") ? strtoll(end, NULL, 10) - start + 1 : 0;
+        found = start == range->l_start && length == range->l_len &&
+                (range->l_type == F_WRLCK) == !strcmp(type, "WRITE");
+    }
+    if (file)
+        fclose(file);
+    return found;
+}
+
+/* Who of us holds a range that F_OFD_GETLK has found to be in the way; NULL: a native user. */
+static const struct lock_owner *holder_of(struct lock_file *file, const struct flock *range)
+{
+    const struct lock_owner *owner;
+    if (range->l_pid == -1) /* an open file's */
+        LIST_FOREACH (owner, &file->owners, link)
+            if (holds(owner, range))
+                return owner;
+    return NULL;
+}
+
+/* Is a user of the mount in its way? Then it is tried again when that one lets go. */
+static bool waits_for_us(const struct lock_wait *wait)
+{
+    const struct handle *handle;
+    if (wait->owner) {
+        struct flock range = wait->range;
+        range.l_pid = 0;
+        return fcntl(wait->owner->fd, F_OFD_GETLK, &range) == 0 && range.l_type != F_UNLCK &&
+               holder_of(wait->file, &range);
+    }
+    LIST_FOREACH (handle, &wait->file->flocked, flocked)
+        if (handle != wait->handle && (handle->flock_mode == LOCK_EX || wait->operation == LOCK_EX))
+            return true;
+    return false;
+}
+
+/* Does a thread wait for the same already? Then it is tried again when that has got it. */
+static bool is_represented(const struct lock_wait *wait)
+{
+    const struct lock_wait *other;
+    TAILQ_FOREACH (other, &wait->file->waits, link)
+        if (other->threaded && !other->owner == !wait->owner &&
+            (wait->owner ? other->range.l_type == wait->range.l_type && other->range.l_start == wait->range.l_start &&
+                               other->range.l_len == wait->range.l_len
+                         : other->operation == wait->operation))
+            return true;
+    return false;
+}
+
+static void *wait_in_kernel(void *arg);
+
+/* 0: somebody will try again for it. */
+static int see_to(struct lock_wait *wait)
+{
+    if (wait->threaded || waits_for_us(wait) || is_represented(wait))
+        return 0;
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    pthread_attr_setstacksize(&attributes, 256 * 1024);
+    wait->threaded = true;
+    wait->error = -EINTR;
+    wait->file->session->locks.threads++;
+    int error = pthread_create(&wait->thread, &attributes, wait_in_kernel, wait);
+    pthread_attr_destroy(&attributes);
+    if (error) {
+        wait->threaded = false;
+        wait->file->session->locks.threads--;
+    }
+    return error ? -ENOLCK : 0;
+}
+
+/* It ends, to be answered by the caller. */
+static void end_wait(struct lock_wait *wait, int error)
+{
+    TAILQ_REMOVE(&wait->file->waits, wait, link);
+    wait->waiting = false;
+    wait->error = error;
+    if (wait->owner)
+        wait->owner->waits--;
+}
+
+/* Something may be free. */
+static void try_again(struct lock_file *file, struct lock_waits *done)
+{
+    for (struct lock_wait *wait = TAILQ_FIRST(&file->waits), *next; wait; wait = next) {
+        next = TAILQ_NEXT(wait, link);
+        if (wait->threaded)
+            continue;
+        int error = attempt(wait);
+        if (error == -EAGAIN)
+            error = see_to(wait);
+        else if (!error)
+            error = 1;
+        if (error) {
+            end_wait(wait, error > 0 ? 0 : error);
+            TAILQ_INSERT_TAIL(done, wait, link);
+        }
+    }
+}
+
+/* Without the lock: libfuse's own of the request comes first (park.c). */
+static void answer(struct lock_wait *wait)
+{
+    fuse_req_interrupt_func(wait->req, NULL, NULL);
+    fuse_reply_err(wait->req, -wait->error);
+    free(wait);
+}
+
+static void answer_all(struct lock_waits *done)
+{
+    for (struct lock_wait *wait; (wait = TAILQ_FIRST(done));) {
+        TAILQ_REMOVE(done, wait, link);
+        answer(wait);
+    }
+}
+
+/*
+ * The thread of a wait has got the lock, or was cancelled: perhaps just after it had got it, so one more attempt
+ * tells what it has.
+ */
+static void end_in_kernel(void *arg)
+{
+    struct lock_wait *wait = arg;
+    struct lock_file *file = wait->file;
+    struct session *session = file->session;
+    struct lock_waits done = TAILQ_HEAD_INITIALIZER(done);
+
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
+    pthread_mutex_lock(&session->locks.lock);
+    int error = wait->error == 0 || wait->error == -EINTR ? attempt(wait) : wait->error;
+    end_wait(wait, error == -EAGAIN ? -EINTR : error);
+    TAILQ_INSERT_TAIL(&done, wait, link);
+    try_again(file, &done);
+    put_file(file);
+    pthread_mutex_unlock(&session->locks.lock);
+    answer_all(&done);
+    pthread_mutex_lock(&session->locks.lock);
+    session->locks.threads--;
+    pthread_cond_signal(&session->locks.ended);
+    pthread_mutex_unlock(&session->locks.lock);
+}
+
+static void *wait_in_kernel(void *arg)
+{
+    struct lock_wait *wait = arg;
+    pthread_cleanup_push(end_in_kernel, wait);
+    pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, NULL);
+    wait->error = take(wait, true);
+    pthread_setcanceltype(PTHREAD_CANCEL_DEFERRED, NULL);
+    pthread_cleanup_pop(1);
+    return NULL;
+}
+
+static void on_interrupt(fuse_req_t req, void *data)
+{
+    struct lock_wait *wait = data;
+    struct session *session = fuse_req_userdata(req);
+    struct lock_waits done = TAILQ_HEAD_INITIALIZER(done);
+    pthread_mutex_lock(&session->locks.lock);
+    wait->interrupted = true;
+    bool ours = wait->waiting && !wait->threaded;
+    if (ours)
+        end_wait(wait, -EINTR);
+    else if (wait->waiting)
+        pthread_cancel(wait->thread);
+    if (ours)
+        put_file(wait->file);
+    pthread_mutex_unlock(&session->locks.lock);
+    if (ours) {
+        fuse_reply_err(req, EINTR);
+        free(wait);
+    }
+}
+
+/* ---- Requests ---- */
+
+static struct lock_wait *wait_new(fuse_req_t req, struct handle *handle)
+{
+    struct lock_wait *wait = calloc(1, sizeof *wait);
+    if (!wait) {
+        fuse_reply_err(req, ENOMEM);
+        return NULL;
+    }
+    wait->req = req;
+    wait->handle = handle;
+    return wait;
+}
+
+/* To the end of the line, where it is tried once more: an interrupt may have come before it could be told. */
+static int wait_in_line(struct lock_wait *wait)
+{
+    if (wait->interrupted)
+        return -EINTR;
+    int error = attempt(wait);
+    if (error != -EAGAIN)
+        return error;
+    TAILQ_INSERT_TAIL(&wait->file->waits, wait, link);
+    wait->waiting = true;
+    if (wait->owner)
+        wait->owner->waits++;
+    error = see_to(wait);
+    if (error)
+        end_wait(wait, error);
+    return error ? error : -EINPROGRESS;
+}
+
+/* Called with the lock held, which it lets go of. */
+static void lock(struct lock_wait *wait, bool sleep)
+{
+    struct session *session = wait->handle->session;
+    struct lock_waits done = TAILQ_HEAD_INITIALIZER(done);
+    struct lock_file *file = wait->file;
+    int error = attempt(wait);
+    if (error == -EAGAIN && sleep) {
+        /* The file stays: flocked or owned by somebody, or else the attempt below makes it so. */
+        if (wait->owner)
+            wait->owner->waits++;
+        pthread_mutex_unlock(&session->locks.lock);
+        fuse_req_interrupt_func(wait->req, on_interrupt, wait);
+        pthread_mutex_lock(&session->locks.lock);
+        if (wait->owner)
+            wait->owner->waits--;
+        wait->file = file = get_file(wait->handle);
+        error = file ? wait_in_line(wait) : -ENOMEM;
+    }
+    /* A lock that was converted or cut short, too, may be what another waits for. */
+    if (file) {
+        try_again(file, &done);
+        put_file(file);
+    }
+    pthread_mutex_unlock(&session->locks.lock);
+    answer_all(&done);
+    if (error == -EINPROGRESS)
+        return;
+    wait->error = error;
+    answer(wait);
+}
+
+/* The open file that flock(2) locks: the handle's own, or where handles share one, another. */
+static int whole_descriptor(struct handle *handle)
+{
+    if (handle->lock_fd < 0)
+        handle->lock_fd = handle->sem ? open_again(handle) : handle->fd;
+    return handle->lock_fd < 0 ? handle->lock_fd : 0;
+}
+
+void lock_whole(fuse_req_t req, struct handle *handle, int operation)
+{
+    struct lock_wait *wait = handle->kind->open ? wait_new(req, handle) : NULL;
+    if (!wait) {
+        if (!handle->kind->open)
+            fuse_reply_err(req, EINVAL);
+        return;
+    }
+    wait->operation = operation & ~LOCK_NB;
+    pthread_mutex_lock(&handle->session->locks.lock);
+    int error = whole_descriptor(handle);
+    if (!error && !(wait->file = get_file(handle)))
+        error = -ENOMEM;
+    if (!error) {
+        lock(wait, !(operation & LOCK_NB));
+        return;
+    }
+    pthread_mutex_unlock(&handle->session->locks.lock);
+    wait->error = error;
+    answer(wait);
+}
+
+void lock_range(fuse_req_t req, struct handle *handle, uint64_t owner, const struct flock *range, bool sleep)
+{
+    struct lock_wait *wait = handle->kind->open ? wait_new(req, handle) : NULL;
+    if (!wait) {
+        if (!handle->kind->open)
+            fuse_reply_err(req, EINVAL);
+        return;
+    }
+    wait->range = *range;
+    wait->range.l_pid = 0;
+    pthread_mutex_lock(&handle->session->locks.lock);
+    wait->file = get_file(handle);
+    int error = wait->file ? get_owner(wait->file, handle, owner, &wait->owner) : -ENOMEM;
+    if (!error) {
+        wait->owner->pid = range->l_type == F_UNLCK ? wait->owner->pid : range->l_pid;
+        lock(wait, sleep);
+        return;
+    }
+    if (wait->file)
+        put_file(wait->file);
+    pthread_mutex_unlock(&handle->session->locks.lock);
+    wait->error = error;
+    answer(wait);
+}
+
+void lock_query(fuse_req_t req, struct handle *handle, uint64_t owner, const struct flock *range)
+{
+    struct flock found = *range;
+    if (!handle->kind->open) {
+        fuse_reply_err(req, EINVAL);
+        return;
+    }
+    pthread_mutex_lock(&handle->session->locks.lock);
+    struct lock_file *file = find_file(handle);
+    struct lock_owner *self = file ? find_owner(file, owner) : NULL;
+    found.l_pid = 0;
+    int error = fcntl(self ? self->fd : handle->kind->descriptor(handle), F_OFD_GETLK, &found) ? errno : 0;
+    if (!error && found.l_type != F_UNLCK && file) {
+        const struct lock_owner *holder = holder_of(file, &found);
+        if (holder)
+            found.l_pid = holder->pid;
+    }
+    pthread_mutex_unlock(&handle->session->locks.lock);
+    if (error)
+        fuse_reply_err(req, error);
+    else
+        fuse_reply_lock(req, &found);
+}
+
+void lock_closed(struct handle *handle, uint64_t owner_id)
+{
+    struct session *session = handle->session;
+    struct lock_waits done = TAILQ_HEAD_INITIALIZER(done);
+    pthread_mutex_lock(&session->locks.lock);
+    struct lock_file *file = find_file(handle);
+    struct lock_owner *owner = file ? find_owner(file, owner_id) : NULL;
+    if (owner) {
+        put_owner(owner);
+        try_again(file, &done);
+        put_file(file);
+    }
+    pthread_mutex_unlock(&session->locks.lock);
+    answer_all(&done);
+}
+
+void lock_release(struct handle *handle)
+{
+    struct session *session = handle->session;
+    struct lock_waits done = TAILQ_HEAD_INITIALIZER(done);
+    pthread_mutex_lock(&session->locks.lock);
+    struct lock_file *file = find_file(handle);
+    if (file) {
+        if (handle->flock_mode)
+            flock(handle->lock_fd, LOCK_UN); /* not by closing alone: it may be duplicated somewhere */
+        note_flock(file, handle, 0);
+        for (struct lock_owner *owner = LIST_FIRST(&file->owners), *next; owner; owner = next) {
+            next = LIST_NEXT(owner, link);
+            if (owner->via == handle)
+                put_owner(owner);
+        }
+        try_again(file, &done);
+        put_file(file);
+    }
+    pthread_mutex_unlock(&session->locks.lock);
+    answer_all(&done);
+    if (handle->sem && handle->lock_fd >= 0)
+        close(handle->lock_fd);
+}
+
+/* ---- The session ---- */
+
+void locks_setup(struct session *session)
+{
+    pthread_mutex_init(&session->locks.lock, NULL);
+    pthread_cond_init(&session->locks.ended, NULL);
+}
+
+static void end_file(const void *node, VISIT visit, void *arg)
+{
+    if (visit != postorder && visit != leaf)
+        return;
+    struct lock_file *file = *(struct lock_file *const *)node;
+    struct lock_waits *done = arg;
+    for (struct lock_wait *wait = TAILQ_FIRST(&file->waits), *next; wait; wait = next) {
+        next = TAILQ_NEXT(wait, link);
+        if (wait->threaded) {
+            pthread_cancel(wait->thread);
+        } else {
+            end_wait(wait, -ENOTCONN);
+            TAILQ_INSERT_TAIL(done, wait, link);
+        }
+    }
+}
+
+void locks_end(struct session *session)
+{
+    struct locks *locks = &session->locks;
+    struct lock_waits done = TAILQ_HEAD_INITIALIZER(done);
+    pthread_mutex_lock(&locks->lock);
+    twalk_r(locks->files, end_file, &done);
+    while (locks->threads)
+        pthread_cond_wait(&locks->ended, &locks->lock);
+    pthread_mutex_unlock(&locks->lock);
+    answer_all(&done);
+}
