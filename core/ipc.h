@@ -57,6 +57,10 @@ typedef int ipc_each(void *arg, const char *name, ino_t ino);
 int ipc_list(struct ipc *ipc, enum ipc_kind kind, ipc_each *each, void *arg);
 /* Mode, owner and times of the directory that holds a kind's objects, as stat(2). */
 int ipc_stat_directory(struct ipc *ipc, enum ipc_kind kind, struct stat *st);
+/* access(2) to it, with the thread's effective ids. */
+int ipc_access_directory(struct ipc *ipc, enum ipc_kind kind, int mode);
+/* May everybody look up names in it, whoever they are? */
+bool ipc_is_open_to_all(struct ipc *ipc, enum ipc_kind kind);
 
 /*
  * An O_PATH descriptor of the object, for the calls below: it needs no permission on the object and takes part in

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 size_t ipc_name_max(enum ipc_kind kind)
@@ -161,6 +162,23 @@ int ipc_stat_directory(struct ipc *ipc, enum ipc_kind kind, struct stat *st)
     if (kind != IPC_MQ || ipc->mq_directory < 0)
         return stat(SHM_DIRECTORY, st) ? -errno : 0;
     return fstat(ipc->mq_directory, st) ? -errno : 0;
+}
+
+int ipc_access_directory(struct ipc *ipc, enum ipc_kind kind, int mode)
+{
+    if (kind != IPC_MQ || ipc->mq_directory < 0)
+        return faccessat(AT_FDCWD, SHM_DIRECTORY, mode, AT_EACCESS) ? -errno : 0;
+    return ipc_access(ipc->mq_directory, mode);
+}
+
+bool ipc_is_open_to_all(struct ipc *ipc, enum ipc_kind kind)
+{
+    struct stat st;
+    if ((kind == IPC_MQ && ipc->mq_directory < 0) || ipc_stat_directory(ipc, kind, &st) || (st.st_mode & 0111) != 0111)
+        return false;
+    /* mqueuefs has no access control lists. */
+    return kind == IPC_MQ || (getxattr(SHM_DIRECTORY, "system.posix_acl_access", NULL, 0) < 0 &&
+                              (errno == ENODATA || errno == EOPNOTSUPP));
 }
 
 /* chmod, utimens and access have no form for an O_PATH descriptor: its link in /proc leads to the object itself. */

@@ -16,42 +16,88 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* A umask of the thread's own; threads share it otherwise. */
+/* Whose rights the thread has. They stay after a request: the next one is often of the same caller. */
+static __thread struct identity {
+    uid_t uid;
+    gid_t gid;
+    struct credentials more;
+    mode_t umask;
+    bool own_umask; /* threads share it otherwise */
+} now;
+
 static void set_umask(mode_t mask)
 {
-    static __thread bool own;
-    if (!own)
-        own = unshare(CLONE_FS) == 0;
-    if (own)
+    if (!now.own_umask) {
+        now.own_umask = unshare(CLONE_FS) == 0;
+        now.umask = now.own_umask ? umask(mask) : 0;
+    }
+    if (now.own_umask && now.umask != mask)
         umask(mask);
+    now.umask = mask;
+}
+
+static bool same_groups(const struct credentials *a, const struct credentials *b)
+{
+    return a->groups_count == b->groups_count &&
+           (!a->groups_count || !memcmp(a->groups, b->groups, a->groups_count * sizeof *a->groups));
+}
+
+/* Takes over the groups. */
+static int become(uid_t uid, gid_t gid, const struct credentials *more)
+{
+    bool refused = !same_groups(more, &now.more) && syscall(SYS_setgroups, more->groups_count, more->groups);
+    free(now.more.groups);
+    now.more = *more;
+    if (refused)
+        now.more.groups_count = -1; /* like none that is asked for */
+    if (gid != now.gid)
+        syscall(SYS_setfsgid, gid);
+    if (uid != now.uid) {
+        syscall(SYS_setfsuid, uid);
+        rights_forget(); /* that takes some away from who is not root, and gives them to root */
+    }
+    rights_lend(more->capabilities);
+    /* These two return what was; asking again tells whether it worked. */
+    if (uid != now.uid)
+        refused |= syscall(SYS_setfsuid, -1) != (long)uid;
+    if (gid != now.gid)
+        refused |= syscall(SYS_setfsgid, -1) != (long)gid;
+    now.uid = uid;
+    now.gid = gid;
+    return refused ? -EPERM : 0;
+}
+
+static void become_nobody(void)
+{
+    const struct credentials none = {.groups = NULL};
+    become(0, 0, &none);
 }
 
 int caller_assume(fuse_req_t req, struct caller *caller)
 {
     struct session *session = fuse_req_userdata(req);
     const struct fuse_ctx *ctx = fuse_req_ctx(req);
-    *caller =
-        (struct caller){.session = session, .uid = ctx->uid, .gid = ctx->gid, .pid = ctx->pid, .umask = ctx->umask};
-    if (!session->everyone) {
-        if (ctx->uid != session->owner)
-            return -EACCES;
-        set_umask(ctx->umask);
-        return 0;
-    }
-    int error = credentials_of_thread(ctx->pid, &caller->more);
+    struct credentials more;
+    *caller = (struct caller){.session = session, .uid = ctx->uid, .gid = ctx->gid, .pid = ctx->pid};
+    set_umask(ctx->umask);
+    if (!session->everyone)
+        return ctx->uid == session->owner ? 0 : -EACCES;
+    int error = credentials_of_thread(ctx->pid, &more);
     if (error)
         return error;
-    set_umask(ctx->umask);
-    bool refused = syscall(SYS_setgroups, caller->more.groups_count, caller->more.groups);
-    syscall(SYS_setfsgid, caller->gid);
-    syscall(SYS_setfsuid, caller->uid);
-    if (caller->more.capabilities)
-        rights_lend(caller->more.capabilities);
-    /* These two return what was; asking again tells whether it worked. */
-    if (refused || syscall(SYS_setfsuid, -1) != (long)caller->uid || syscall(SYS_setfsgid, -1) != (long)caller->gid) {
-        caller_resign(caller);
-        return -EPERM;
-    }
+    error = become(ctx->uid, ctx->gid, &more);
+    if (error)
+        become_nobody();
+    caller->capabilities = more.capabilities;
+    return error;
+}
+
+int caller_look(fuse_req_t req, enum ipc_kind kind, struct caller *caller)
+{
+    const struct session *session = fuse_req_userdata(req);
+    if (!session->everyone || !ipc_is_open_to_all(session->ipc, kind))
+        return caller_assume(req, caller);
+    *caller = (struct caller){.session = session};
     return 0;
 }
 
@@ -60,15 +106,10 @@ uid_t caller_uid(void)
     return syscall(SYS_setfsuid, -1); /* changes nothing, and tells (setfsuid(2)) */
 }
 
-void caller_resign(struct caller *caller)
+void caller_forget(void)
 {
-    if (!caller->session->everyone)
-        return;
-    syscall(SYS_setfsuid, 0);
-    syscall(SYS_setfsgid, 0);
-    syscall(SYS_setgroups, 0, NULL);
-    rights_lower(); /* becoming fsuid 0 has raised some */
-    free(caller->more.groups);
+    free(now.more.groups);
+    now.more = (struct credentials){.groups = NULL};
 }
 
 /* ---- Making a queue ---- */
@@ -121,7 +162,7 @@ static void become_and_open(const struct caller *caller, struct ipc *ipc, const 
         send_with_descriptor(socket, &error, sizeof error, -1);
         return;
     }
-    rights_become(caller->more.capabilities);
+    rights_become(caller->capabilities);
     int fd = ipc_mq_open(ipc, name, flags, mode, attr);
     const int error = fd < 0 ? fd : 0;
     send_with_descriptor(socket, &error, sizeof error, fd);

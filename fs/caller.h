@@ -1,10 +1,10 @@
 /*
  * Acting as the caller.
  *
- * With root's mount everybody's requests come to us, and each is done with its caller's fsuid, fsgid, groups, capabilities
- * and umask, so that the kernel decides what is permitted. These belong to a thread (the calls are made without libc, whose
- * functions would change all threads). The real and effective uid stay root's: with the caller's real uid, the caller
- * could signal us.
+ * With root's mount everybody's requests come to us, and each is done with its caller's fsuid, fsgid, groups,
+ * capabilities and umask, so that the kernel decides what is permitted. These belong to a thread (the calls are made
+ * without libc, whose functions would change all threads). The real and effective uid stay root's: with the caller's
+ * real uid, the caller could signal us.
  */
 #ifndef CALLER_H
 #define CALLER_H
@@ -16,20 +16,25 @@ struct caller {
     const struct session *session;
     uid_t uid;
     gid_t gid;
-    pid_t pid; /* of the thread that called; alive until the request is answered, 0 if in no namespace of ours */
-    mode_t umask;
-    struct credentials more;
+    pid_t pid; /* of the thread that called; alive until the request is answered */
+    uint64_t capabilities;
 };
 
 /*
- * From now on the thread has the caller's rights. EACCES: the mount is another user's, or it is root's and the caller
- * is not to be seen from here, so that its groups, which can also take rights away, are not known. ENOMEM.
+ * From now on, until it assumes another, the thread has the caller's rights. EACCES: the mount is another user's, or it
+ * is root's and the caller is not to be seen from here, so that its groups, which can also take rights away, are not
+ * known. ENOMEM.
  */
 int caller_assume(fuse_req_t req, struct caller *caller);
+/*
+ * As above, or more cheaply nothing, for what only looks an object up and asks for its status: that takes no right but
+ * to search the kind's directory, which all mostly have.
+ */
+int caller_look(fuse_req_t req, enum ipc_kind kind, struct caller *caller);
 /* Whose rights the thread has. */
 uid_t caller_uid(void);
-/* And now its own again. */
-void caller_resign(struct caller *caller);
+/* The thread ends. */
+void caller_forget(void);
 
 /*
  * ipc_mq_open in a short-lived process that is the caller through and through, for a queue counts against the real

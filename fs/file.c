@@ -100,10 +100,8 @@ static void read_content(fuse_req_t req, struct handle *handle, size_t size, off
     struct caller caller;
     struct result *result, *old;
     int error = caller_assume(req, &caller);
-    if (!error) {
+    if (!error)
         error = make_text(handle->node, content->write, &result);
-        caller_resign(&caller);
-    }
     if (error) {
         fuse_reply_err(req, -error);
         return;

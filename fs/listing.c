@@ -139,7 +139,6 @@ void listing_read(fuse_req_t req, struct node *node, struct listing *listing, si
             break;
         used += n;
     }
-    caller_resign(&caller);
     if (error)
         fuse_reply_err(req, -error);
     else

@@ -189,8 +189,8 @@ static bool holds(const struct lock_owner *owner, const struct flock *range)
         if (sscanf(line, "lock: %*d: OFDLCK %*s %7s %*d %*s %lld %31s", type, &start, end) != 3)
             continue;
         off_t length = strcmp(end, "EOF") ? strtoll(end, NULL, 10) - start + 1 : 0;
-        found = start == range->l_start && length == range->l_len &&
-                (range->l_type == F_WRLCK) == !strcmp(type, "WRITE");
+        found =
+            start == range->l_start && length == range->l_len && (range->l_type == F_WRLCK) == !strcmp(type, "WRITE");
     }
     if (file)
         fclose(file);

@@ -48,7 +48,7 @@ static int look_up_object(struct node *directory, const char *name, struct fuse_
     struct node *node = node_for_object(directory, name, &entry->attr);
     if (!node)
         return -ENOMEM;
-    show_object(node->kind, &entry->attr);
+    show_object(node, &entry->attr);
     entry->ino = node_number(node);
     return 0;
 }

@@ -1,8 +1,10 @@
 /* The command: ipcfs [options] [SOURCE] MOUNTPOINT. */
 #include "lock.h"
+#include "loop.h"
 #include "notifier.h"
 #include "park.h"
 #include "passthrough.h"
+#include "process.h"
 #include "rights.h"
 #include "session.h"
 
@@ -25,6 +27,7 @@ struct settings {
     int foreground;
     int debug;
     int no_passthrough;
+    char *spin;
     char *mountpoint;
 };
 
@@ -49,6 +52,7 @@ static const struct fuse_opt options[] = {
     {"-d", offsetof(struct settings, debug), 1},
     {"debug", offsetof(struct settings, debug), 1},
     {"no_passthrough", offsetof(struct settings, no_passthrough), 1},
+    {"spin=%s", offsetof(struct settings, spin), 0},
     FUSE_OPT_KEY("-d", FUSE_OPT_KEY_KEEP),
     FUSE_OPT_KEY("debug", FUSE_OPT_KEY_KEEP),
     /* What mount(8) hands on that is for fstab(5) alone. */
@@ -80,6 +84,8 @@ static const char help[] = "Usage: ipcfs [options] [SOURCE] MOUNTPOINT\n"
                            "                   and of mount.fuse3(8) (allow_other, auto_unmount, fsname=)\n"
                            "  -o no_passthrough  no mmap(MAP_SHARED) of shm/ files, which then work as if\n"
                            "                   the kernel were older than 6.9\n"
+                           "  -o spin=N        look for the next request up to N microseconds before\n"
+                           "                   sleeping, while they come that quickly; 0: never; else 30\n"
                            "\n"
                            "Root's mount serves all users, each with their own rights; another user's\n"
                            "serves that user. Unmount with umount, or fusermount3 -u as a user.\n"
@@ -154,6 +160,16 @@ static void explain(int error)
     else if (error == -ENOENT)
         why = "/dev/shm and /proc are needed; mount them first";
     fprintf(stderr, "ipcfs: cannot start: %s\n", why);
+}
+
+static bool check_proc(void)
+{
+    if (access("/proc/self/status", F_OK) == 0 && !proc_is_ours()) {
+        fprintf(stderr, "ipcfs: /proc is that of another PID namespace, so callers can't be told apart; mount this "
+                        "namespace's own first (mount -t proc proc /proc)\n");
+        return false;
+    }
+    return true;
 }
 
 static int set_up(struct session *session)
@@ -242,6 +258,17 @@ static int serve(struct session *session, struct fuse_args *args, const struct s
     return status;
 }
 
+static bool parse_spin(const char *text, unsigned *spin)
+{
+    int64_t number = SPIN_DEFAULT;
+    if (text && !parse_number(text, strlen(text), 0, SPIN_MAX, &number)) {
+        fprintf(stderr, "ipcfs: spin=%s: say how many microseconds, from 0 to %d\n", text, SPIN_MAX);
+        return false;
+    }
+    *spin = (unsigned)number;
+    return true;
+}
+
 /* What the command line asks for, to be done with the rest of the arguments. */
 static int run(const struct settings *settings, struct fuse_args *args)
 {
@@ -254,9 +281,11 @@ static int run(const struct settings *settings, struct fuse_args *args)
         fprintf(stderr, "ipcfs: no mount point; say where, for example: ipcfs /mnt/ipc (see ipcfs --help)\n");
         return EXIT_USAGE;
     }
+    if (!parse_spin(settings->spin, &session.spin))
+        return EXIT_USAGE;
     char *mountpoint = check_mountpoint(settings->mountpoint);
     int status = EXIT_FAILURE;
-    if (mountpoint && check_device()) {
+    if (mountpoint && check_device() && check_proc()) {
         session.no_passthrough = settings->no_passthrough;
         raise_limit();
         int error = set_up(&session);
@@ -283,6 +312,7 @@ int main(int argc, char **argv)
     if (!fuse_opt_parse(&args, &settings, options, on_argument))
         status = run(&settings, &args);
     free(settings.mountpoint);
+    free(settings.spin);
     fuse_opt_free_args(&args);
     return status;
 }

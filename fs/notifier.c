@@ -1,6 +1,7 @@
 #include "notifier.h"
 #include "kind.h"
 #include "process.h"
+#include "rights.h"
 
 #include <poll.h>
 #include <signal.h>
@@ -76,6 +77,7 @@ static bool answer_request(int signals)
 static void notifier_main(int requests, int events)
 {
     prctl(PR_SET_NAME, "ipcfs-notify");
+    rights_drop();
     int high = fcntl(events, F_DUPFD, QUEUES_FD), low = fcntl(requests, F_DUPFD, QUEUES_FD);
     dup2(low, REQUESTS_FD);
     dup2(high, EVENTS_FD);

@@ -41,13 +41,12 @@ static struct handle *handle_in(const struct fuse_file_info *fi)
 static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
     (void)fi;
+    struct node *node = node_in(req, ino);
     struct caller caller;
     struct stat st;
-    int error = caller_assume(req, &caller);
-    if (!error) {
-        error = node_stat(node_in(req, ino), &st);
-        caller_resign(&caller);
-    }
+    int error = caller_look(req, node->kind, &caller);
+    if (!error)
+        error = node_stat(node, &st);
     if (error)
         fuse_reply_err(req, -error);
     else
@@ -64,7 +63,6 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to
         error = node->type == NODE_OBJECT ? node_change(node, attr, to_set, fi) : -EPERM;
         if (!error)
             error = node_stat(node, &st);
-        caller_resign(&caller);
     }
     if (error)
         fuse_reply_err(req, -error);
@@ -77,10 +75,8 @@ static void op_access(fuse_req_t req, fuse_ino_t ino, int mask)
     struct node *node = node_in(req, ino);
     struct caller caller;
     int error = caller_assume(req, &caller);
-    if (!error) {
+    if (!error)
         error = node_access(node, mask);
-        caller_resign(&caller);
-    }
     fuse_reply_err(req, -error);
 }
 
@@ -88,17 +84,17 @@ static void op_access(fuse_req_t req, fuse_ino_t ino, int mask)
 
 static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
+    struct session *session = session_of(req);
+    struct node *directory = node_in(req, parent);
     struct fuse_entry_param entry;
     struct caller caller;
-    int error = caller_assume(req, &caller);
-    if (!error) {
-        error = look_up(node_in(req, parent), name, &entry);
-        caller_resign(&caller);
-    }
+    int error = caller_look(req, directory->kind, &caller);
+    if (!error)
+        error = look_up(directory, name, &entry);
     if (error)
         fuse_reply_err(req, -error);
-    else if (fuse_reply_entry(req, &entry) == -ENOENT)
-        node_release(node_of(session_of(req), entry.ino), 1);
+    else if (fuse_reply_entry(req, &entry) == -ENOENT) /* the request is gone by now */
+        node_release(node_of(session, entry.ino), 1);
 }
 
 static void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t lookups)
@@ -137,7 +133,6 @@ static int create(fuse_req_t req, fuse_ino_t parent, const char *name, int flags
         error = -EACCES;
     else
         error = handle_open(directory, NULL, name, flags | O_CREAT, mode & 07777, &caller, handle);
-    caller_resign(&caller);
     return error;
 }
 
@@ -146,7 +141,7 @@ static int entry_of(struct handle *handle, struct fuse_entry_param *entry)
 {
     *entry = (struct fuse_entry_param){.ino = node_number(handle->node)};
     int error = ipc_stat(handle->kind->descriptor(handle), &entry->attr);
-    show_object(handle->kind->id, &entry->attr);
+    show_object(handle->node, &entry->attr);
     return error;
 }
 
@@ -220,10 +215,8 @@ static void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
     struct node *directory = node_in(req, parent);
     struct caller caller;
     int error = caller_assume(req, &caller);
-    if (!error) {
+    if (!error)
         error = directory->type == NODE_DIRECTORY ? ipc_unlink(directory->session->ipc, directory->kind, name) : -EPERM;
-        caller_resign(&caller);
-    }
     fuse_reply_err(req, -error);
 }
 
@@ -244,7 +237,6 @@ static void op_rename(fuse_req_t req, fuse_ino_t from, const char *name, fuse_in
         bool segments =
             old->type == NODE_DIRECTORY && new->type == NODE_DIRECTORY && old->kind == IPC_SHM &&new->kind == IPC_SHM;
         error = segments ? ipc_shm_rename(old->session->ipc, name, new_name, flags) : -EOPNOTSUPP;
-        caller_resign(&caller);
     }
     fuse_reply_err(req, -error);
 }
@@ -272,10 +264,8 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
     struct handle *handle;
     struct caller caller;
     int error = caller_assume(req, &caller);
-    if (!error) {
+    if (!error)
         error = open_node(node_in(req, ino), fi->flags, &caller, &handle);
-        caller_resign(&caller);
-    }
     if (error) {
         fuse_reply_err(req, -error);
         return;
@@ -489,10 +479,8 @@ static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t
     char value[ATTR_SIZE];
     struct caller caller;
     ssize_t length = caller_assume(req, &caller);
-    if (!length) {
+    if (!length)
         length = attr_get(node_in(req, ino), name, value);
-        caller_resign(&caller);
-    }
     reply_value(req, value, length, size);
 }
 

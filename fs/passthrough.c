@@ -58,7 +58,8 @@ bool passthrough_begin(struct handle *handle)
     if (!node->backed) {
         snprintf(path, sizeof path, "/proc/self/fd/%d", handle->fd);
         rights_raise();
-        int fd = open(path, O_RDWR | O_CLOEXEC);
+        /* O_NONBLOCK: not to wait for somebody's lease. Then there is no backing file, and requests come to us. */
+        int fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
         /* The kernel will read and write with the rights of this moment: they must not keep a set-user-ID bit. */
         rights_lower();
         int backing = fd < 0 ? -1 : open_backing(session, fd);

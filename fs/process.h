@@ -2,9 +2,13 @@
 #ifndef PROCESS_H
 #define PROCESS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
+
+/* Is /proc that of our pid namespace, so that a number means the same there and here? */
+bool proc_is_ours(void);
 
 /* The process that a thread belongs to; the thread itself where that is not to be found out. */
 pid_t process_of_thread(pid_t thread);

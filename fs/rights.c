@@ -57,21 +57,40 @@ void rights_settle(bool everyone)
     rights_lower();
 }
 
+/* What the thread has; 0: not known. */
+static __thread uint64_t now;
+
+static void have(uint64_t effective)
+{
+    if (kept && now != effective)
+        set(effective, kept);
+    now = effective;
+}
+
 void rights_raise(void)
 {
-    if (kept)
-        set(kept, kept);
+    have(kept);
 }
 
 void rights_lend(uint64_t capabilities)
 {
-    if (kept)
-        set(kept & (serving | (lent & capabilities)), kept);
+    have(kept & (serving | (lent & capabilities)));
 }
 
 void rights_lower(void)
 {
     rights_lend(0);
+}
+
+void rights_forget(void)
+{
+    now = 0;
+}
+
+void rights_drop(void)
+{
+    if (kept)
+        set(0, 0);
 }
 
 void rights_become(uint64_t capabilities)

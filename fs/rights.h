@@ -17,10 +17,15 @@ void rights_settle(bool everyone);
 
 /* For this thread. All that the daemon has kept: */
 void rights_raise(void);
-/* What serving takes, and of a caller's capabilities (a set of bits, as CapEff in proc_pid_status(5)) those that count: */
+/* What serving takes, and of a caller's capabilities (a set of bits, as CapEff in proc_pid_status(5)) those that count:
+ */
 void rights_lend(uint64_t capabilities);
 /* What serving takes: */
 void rights_lower(void);
+/* The kernel may have changed them (setfsuid(2)). */
+void rights_forget(void);
+/* Nothing, for ever, in a child that needs nothing. */
+void rights_drop(void);
 
 /* In a child that has become a caller whose set is this. */
 void rights_become(uint64_t capabilities);

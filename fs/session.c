@@ -1,11 +1,12 @@
 /*
  * The session's threads.
  *
- * A few workers take requests from the kernel and answer or park them. The main thread sleeps in epoll for what is not
- * a request: queues that have changed, deadlines, signals. The core has its own threads for semaphores.
+ * Those of loop.c take requests from the kernel and answer or park them. The main thread sleeps in epoll for what is
+ * not a request: queues that have changed, deadlines, signals. The core has its own threads for semaphores.
  */
 #include "kind.h"
 #include "lock.h"
+#include "loop.h"
 #include "notify.h"
 #include "park.h"
 #include "passthrough.h"
@@ -16,9 +17,6 @@
 #include <sys/eventfd.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
-
-/* As many as can be busy at once, but a request that is slow (making a queue) must not be all that goes on. */
-enum { WORKERS_MIN = 4, WORKERS_MAX = 7 };
 
 void session_ring(struct session *session)
 {
@@ -55,34 +53,7 @@ static void look_at_retired(struct session *session)
     }
 }
 
-/* ---- Workers ---- */
-
-static void free_buffer(void *arg)
-{
-    free(((struct fuse_buf *)arg)->mem);
-}
-
-/* It can be cancelled while it waits for a request, and only then. */
-static void *work(void *arg)
-{
-    struct session *session = arg;
-    struct fuse_buf buffer = {.mem = NULL};
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
-    pthread_cleanup_push(free_buffer, &buffer);
-    while (!fuse_session_exited(session->fuse)) {
-        pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, NULL);
-        int size = fuse_session_receive_buf(session->fuse, &buffer);
-        pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
-        if (size > 0)
-            fuse_session_process_buf(session->fuse, &buffer);
-        else if (size != -EINTR && size != -EAGAIN)
-            break;
-    }
-    pthread_cleanup_pop(1);
-    __atomic_store_n(&session->ended, true, __ATOMIC_SEQ_CST);
-    session_ring(session);
-    return NULL;
-}
+/* ---- The threads ---- */
 
 int session_begin(struct session *session)
 {
@@ -98,18 +69,6 @@ int session_begin(struct session *session)
         return size;
     /* It was not to libfuse's liking, who has said why; or unmounted already. */
     return fuse_session_exited(session->fuse) ? -EPROTO : 0;
-}
-
-static int start_workers(struct session *session, pthread_t *workers, size_t *count)
-{
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    size_t wanted = cores < WORKERS_MIN ? WORKERS_MIN : cores > WORKERS_MAX ? WORKERS_MAX : cores;
-    for (*count = 0; *count < wanted; ++*count) {
-        int error = pthread_create(&workers[*count], NULL, work, session);
-        if (error)
-            return -error;
-    }
-    return 0;
 }
 
 /* ---- The main thread ---- */
@@ -151,9 +110,6 @@ static void run(struct session *session, int signals)
 
 int session_serve(struct session *session)
 {
-    pthread_t workers[WORKERS_MAX];
-    size_t count;
-
     for (size_t i = 0; i < WAKE_UPS; i++)
         session->wake_ups[i] = i;
     sigset_t all, ends;
@@ -172,17 +128,12 @@ int session_serve(struct session *session)
     if (!error)
         error = watch_descriptor(session, signals, WAKE_SIGNAL);
     if (!error)
-        error = start_workers(session, workers, &count);
-    else
-        count = 0;
+        error = loop_start(session);
     if (!error)
         run(session, signals);
 
     fuse_session_exit(session->fuse);
-    for (size_t i = 0; i < count; i++)
-        pthread_cancel(workers[i]);
-    for (size_t i = 0; i < count; i++)
-        pthread_join(workers[i], NULL);
+    loop_end(session);
     park_end(session);
     locks_end(session);
     look_at_retired(session);

@@ -88,6 +88,8 @@ struct session {
 
     struct timers timers;
     struct locks locks;
+    struct loop *loop;
+    unsigned spin; /* loop.c: microseconds, an option */
 
     int epoll;
     enum wake_up {

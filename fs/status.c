@@ -5,10 +5,10 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-void show_object(enum ipc_kind kind, struct stat *st)
+void show_object(const struct node *node, struct stat *st)
 {
-    st->st_ino = visible_ino(kind, st->st_ino);
-    if (kind != IPC_SHM)
+    st->st_ino = node->ino;
+    if (node->kind != IPC_SHM || node->parent->view.stat)
         st->st_size = st->st_blocks = 0;
 }
 
@@ -59,7 +59,7 @@ int node_stat(struct node *node, struct stat *st)
         return fd;
     int error = ipc_stat(fd, st);
     close(fd);
-    show_object(node->kind, st);
+    show_object(node, st);
     return error;
 }
 
@@ -116,8 +116,10 @@ int node_change(struct node *node, const struct stat *attr, int to_set, const st
 
 int node_access(struct node *node, int mask)
 {
+    if (node->type == NODE_DIRECTORY)
+        return ipc_access_directory(node->session->ipc, node->kind, mask);
     if (node->type != NODE_OBJECT)
-        return node->type != NODE_DIRECTORY && mask & W_OK ? -EACCES : 0;
+        return mask & W_OK ? -EACCES : 0;
     int fd = node_descriptor(node);
     if (fd < 0)
         return fd;

@@ -5,7 +5,7 @@
 #include "caller.h"
 
 /* What the user sees of an object. Sizes of 0 mean unknown, as in /proc: some runtimes would cut messages to them. */
-void show_object(enum ipc_kind kind, struct stat *st);
+void show_object(const struct node *node, struct stat *st);
 int node_stat(struct node *node, struct stat *st);
 /* What a setattr request asks for, of an object; `fi` is that of ftruncate(2), or NULL. */
 int node_change(struct node *node, const struct stat *attr, int to_set, const struct fuse_file_info *fi);

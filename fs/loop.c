@@ -1,0 +1,306 @@
+#include "loop.h"
+#include "kind.h"
+
+#include <linux/fuse.h>
+#include <poll.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+/* As many as can be busy at once, with what takes long. */
+enum { WORKERS_MIN = 4, WORKERS_MAX = 7 };
+
+enum {
+    BACKLOG = 64, /* requests that were there at once, one after the other, before another reader is called */
+    LONG_TRANSFER = 64 << 10, /* bytes */
+    TRIALS_APART = 4096,      /* at most so many chances are let pass before it is tried again whether spinning helps */
+};
+
+struct loop {
+    struct session *session;
+    int fd;       /* the kernel's side, non-blocking */
+    int stop;     /* an eventfd */
+    int64_t spin; /* nanoseconds, 0 for never */
+
+    pthread_mutex_t lock;    /* protects the next four */
+    pthread_cond_t turn;     /* a turn is free, or all is at an end */
+    unsigned readers;        /* threads whose turn it is */
+    unsigned readers_wanted; /* at least 1 */
+    bool ended;
+    unsigned readers_max;
+
+    /* Atomic, and only hints: */
+    bool spinning_helps;    /* it did the last time */
+    unsigned chances;       /* requests since then that a spin would have caught, */
+    unsigned chances_apart; /* and how many there must be for another trial */
+
+    size_t workers_count;
+    pthread_t workers[WORKERS_MAX];
+};
+
+/* ---- Whose turn it is ---- */
+
+/* Waits for a turn. False: the end. */
+static bool take_turn(struct loop *loop)
+{
+    pthread_mutex_lock(&loop->lock);
+    while (!loop->ended && loop->readers >= loop->readers_wanted)
+        pthread_cond_wait(&loop->turn, &loop->lock);
+    bool turn = !loop->ended;
+    loop->readers += turn;
+    pthread_mutex_unlock(&loop->lock);
+    return turn;
+}
+
+/* Somebody else is to read. */
+static void pass_turn(struct loop *loop)
+{
+    pthread_mutex_lock(&loop->lock);
+    loop->readers--;
+    pthread_cond_signal(&loop->turn);
+    pthread_mutex_unlock(&loop->lock);
+}
+
+/* There is nothing to do, so fewer will do. False: it is the last. */
+static bool leave_turn(struct loop *loop)
+{
+    pthread_mutex_lock(&loop->lock);
+    bool leave = loop->readers > 1;
+    if (leave)
+        loop->readers_wanted = --loop->readers;
+    pthread_mutex_unlock(&loop->lock);
+    return leave;
+}
+
+static void call_reader(struct loop *loop)
+{
+    if (loop->readers_max == 1)
+        return;
+    pthread_mutex_lock(&loop->lock);
+    if (loop->readers == loop->readers_wanted && loop->readers < loop->readers_max) {
+        loop->readers_wanted++;
+        pthread_cond_signal(&loop->turn);
+    }
+    pthread_mutex_unlock(&loop->lock);
+}
+
+static void end(struct loop *loop)
+{
+    const uint64_t one = 1;
+    pthread_mutex_lock(&loop->lock);
+    loop->ended = true;
+    pthread_cond_broadcast(&loop->turn);
+    pthread_mutex_unlock(&loop->lock);
+    while (write(loop->stop, &one, sizeof one) < 0 && errno == EINTR)
+        ;
+}
+
+/* ---- Receiving ---- */
+
+static int receive(struct loop *loop, struct fuse_buf *buffer)
+{
+    int size;
+    do
+        size = fuse_session_receive_buf(loop->session->fuse, buffer);
+    while (size == -EINTR);
+    return size;
+}
+
+static void relax(void)
+{
+    for (int i = 0; i < 16; i++)
+#if defined(__x86_64__)
+        __builtin_ia32_pause();
+#elif defined(__aarch64__)
+        __asm__ volatile("yield");
+#else
+        __asm__ volatile("" ::: "memory");
+#endif
+}
+
+static bool is_worth_spinning(struct loop *loop)
+{
+    return loop->spin && (__atomic_load_n(&loop->spinning_helps, __ATOMIC_RELAXED) ||
+                          __atomic_load_n(&loop->chances, __ATOMIC_RELAXED) >=
+                              __atomic_load_n(&loop->chances_apart, __ATOMIC_RELAXED));
+}
+
+/*
+ * Whether spinning helps is found out by doing it. It does not where the caller needs the core that we keep busy, or
+ * where we are not given one: then it is tried less and less often.
+ */
+static void learn(struct loop *loop, bool caught)
+{
+    unsigned apart = __atomic_load_n(&loop->chances_apart, __ATOMIC_RELAXED);
+    if (caught)
+        apart = 2;
+    else if (apart < TRIALS_APART)
+        apart *= 2;
+    __atomic_store_n(&loop->spinning_helps, caught, __ATOMIC_RELAXED);
+    __atomic_store_n(&loop->chances_apart, apart, __ATOMIC_RELAXED);
+    __atomic_store_n(&loop->chances, 0, __ATOMIC_RELAXED);
+}
+
+/* Looks for a request again and again for a moment. EAGAIN: there was none. */
+static int spin(struct loop *loop, struct fuse_buf *buffer, int64_t began)
+{
+    int64_t now;
+    int size;
+    do {
+        relax();
+        size = receive(loop, buffer);
+        now = monotonic_now();
+    } while (size == -EAGAIN && now - began < loop->spin);
+    /* One that came after we had lost the core for a while was not caught by spinning. */
+    learn(loop, size != -EAGAIN && now - began < 2 * loop->spin);
+    return size;
+}
+
+/* Sleeps until there may be a request. False: the end. */
+static bool await_request(struct loop *loop)
+{
+    struct pollfd fds[] = {{.fd = loop->fd, .events = POLLIN}, {.fd = loop->stop, .events = POLLIN}};
+    while (poll(fds, 2, -1) < 0 && errno == EINTR)
+        ;
+    return !fds[1].revents;
+}
+
+/* The next request. 0: the end, or a negative errno. EAGAIN: it is not our turn any more. */
+static int next_request(struct loop *loop, struct fuse_buf *buffer, unsigned *at_once)
+{
+    int size = receive(loop, buffer);
+    if (size != -EAGAIN) {
+        if (++*at_once % BACKLOG == 0)
+            call_reader(loop);
+        return size;
+    }
+    *at_once = 0;
+    int64_t began = monotonic_now();
+    if (is_worth_spinning(loop))
+        size = spin(loop, buffer, began);
+    while (size == -EAGAIN) {
+        if (leave_turn(loop))
+            return size;
+        if (!await_request(loop))
+            return 0;
+        size = receive(loop, buffer);
+        if (size > 0 && monotonic_now() - began < loop->spin)
+            __atomic_fetch_add(&loop->chances, 1, __ATOMIC_RELAXED);
+    }
+    return size;
+}
+
+/* ---- Serving ---- */
+
+/* Others must not wait for it: it makes a process, gives back much memory, goes through many objects, or moves much. */
+static bool may_take_long(struct session *session, const struct fuse_buf *buffer)
+{
+    const struct fuse_in_header *header = buffer->mem;
+    const struct fuse_read_in *read = (const void *)(header + 1); /* as far as its size that of a write, too */
+    switch (header->opcode) {
+    case FUSE_CREATE:
+    case FUSE_MKNOD:
+        return node_of(session, header->nodeid)->kind == IPC_MQ;
+    case FUSE_UNLINK:
+    case FUSE_RENAME:
+    case FUSE_RENAME2:
+    case FUSE_RELEASE:
+    case FUSE_SETATTR:
+        return node_of(session, header->nodeid)->kind == IPC_SHM;
+    case FUSE_READDIR:
+    case FUSE_READDIRPLUS:
+    case FUSE_FALLOCATE:
+    case FUSE_COPY_FILE_RANGE:
+        return true;
+    case FUSE_READ:
+        return node_of(session, header->nodeid)->kind == IPC_SHM && read->size > LONG_TRANSFER;
+    case FUSE_WRITE:
+        return read->size > LONG_TRANSFER;
+    default:
+        return false;
+    }
+}
+
+/* It is our turn. */
+static void read_requests(struct loop *loop, struct fuse_buf *buffer)
+{
+    struct session *session = loop->session;
+    unsigned at_once = 0;
+    while (!fuse_session_exited(session->fuse)) {
+        int size = next_request(loop, buffer, &at_once);
+        if (size == -EAGAIN)
+            return;
+        if (size <= 0)
+            break;
+        bool keep = !may_take_long(session, buffer);
+        if (!keep)
+            pass_turn(loop);
+        fuse_session_process_buf(session->fuse, buffer);
+        if (!keep)
+            return;
+    }
+    end(loop);
+    __atomic_store_n(&session->ended, true, __ATOMIC_SEQ_CST);
+    session_ring(session);
+}
+
+static void *work(void *arg)
+{
+    struct loop *loop = arg;
+    struct fuse_buf buffer = {.mem = NULL};
+    while (take_turn(loop))
+        read_requests(loop, &buffer);
+    caller_forget();
+    free(buffer.mem);
+    return NULL;
+}
+
+/* ---- The whole ---- */
+
+int loop_start(struct session *session)
+{
+    struct loop *loop = calloc(1, sizeof *loop);
+    if (!loop)
+        return -ENOMEM;
+    cpu_set_t cores;
+    CPU_ZERO(&cores);
+    sched_getaffinity(0, sizeof cores, &cores);
+    const unsigned count = CPU_COUNT(&cores) ? CPU_COUNT(&cores) : sysconf(_SC_NPROCESSORS_ONLN); /* or above 1,024 */
+    session->loop = loop;
+    *loop = (struct loop){.session = session,
+                          .fd = fuse_session_fd(session->fuse),
+                          .stop = eventfd(0, EFD_CLOEXEC),
+                          .spin = count > 1 ? session->spin * INT64_C(1000) : 0,
+                          .readers_wanted = 1,
+                          .readers_max = count < 4 ? 1 : count / 2,
+                          .chances_apart = 2};
+    pthread_mutex_init(&loop->lock, NULL);
+    pthread_cond_init(&loop->turn, NULL);
+    if (loop->stop < 0 || fcntl(loop->fd, F_SETFL, O_NONBLOCK))
+        return -errno;
+    const size_t wanted = count < WORKERS_MIN ? WORKERS_MIN : count > WORKERS_MAX ? WORKERS_MAX : count;
+    while (loop->workers_count < wanted) {
+        int error = pthread_create(&loop->workers[loop->workers_count], NULL, work, loop);
+        if (error)
+            return -error;
+        loop->workers_count++;
+    }
+    return 0;
+}
+
+void loop_end(struct session *session)
+{
+    struct loop *loop = session->loop;
+    if (!loop)
+        return;
+    if (loop->stop >= 0)
+        end(loop);
+    for (size_t i = 0; i < loop->workers_count; i++)
+        pthread_join(loop->workers[i], NULL);
+    if (loop->stop >= 0)
+        close(loop->stop);
+    pthread_mutex_destroy(&loop->lock);
+    pthread_cond_destroy(&loop->turn);
+    free(loop);
+}
