@@ -104,6 +104,11 @@ int ipc_sem_trywait(struct ipc_sem *sem);
 int ipc_sem_wait(struct ipc_sem *sem, const struct timespec *deadline);
 /* sem_post(3), n times at once or not at all. EOVERFLOW: the value would exceed SEM_VALUE_MAX. */
 int ipc_sem_post(struct ipc_sem *sem, unsigned n);
+/*
+ * As above, by somebody who watches the semaphore and looks after it at once: that watch is not woken. 1: nobody else
+ * waits; 0: others do, and are woken as ever.
+ */
+int ipc_sem_post_watched(struct ipc_sem *sem, unsigned n);
 /* sem_getvalue(3). */
 int ipc_sem_value(struct ipc_sem *sem, unsigned *value);
 

@@ -272,7 +272,8 @@ int ipc_sem_wait(struct ipc_sem *sem, const struct timespec *deadline)
     return result;
 }
 
-int ipc_sem_post(struct ipc_sem *sem, unsigned n)
+/* Wakes as many as there are units, if more wait than need not be woken: 0, else 1. */
+static int post(struct ipc_sem *sem, unsigned n, unsigned awake)
 {
     uint64_t data;
     int result = word_load(sem->word, &data);
@@ -283,7 +284,19 @@ int ipc_sem_post(struct ipc_sem *sem, unsigned n)
     }
     if (result < 0)
         return result;
-    if (data >> 32)
-        sem_wake(sem, n);
+    if (data >> 32 <= awake)
+        return 1;
+    sem_wake(sem, n);
     return 0;
+}
+
+int ipc_sem_post(struct ipc_sem *sem, unsigned n)
+{
+    int result = post(sem, n, 0);
+    return result < 0 ? result : 0;
+}
+
+int ipc_sem_post_watched(struct ipc_sem *sem, unsigned n)
+{
+    return post(sem, n, 1);
 }

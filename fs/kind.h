@@ -39,6 +39,7 @@ struct kind {
     int (*watch)(struct object *object);
     /* poll(2) events that are true of the handle now. */
     unsigned (*ready)(struct handle *handle);
+    bool express; /* reads and writes that are answered at once do no more than attempt does */
     /* The last close: true if the handle is still needed, and will be freed when it is not. */
     bool (*flush)(struct handle *handle);
 };

@@ -1,4 +1,5 @@
 #include "loop.h"
+#include "express.h"
 #include "kind.h"
 
 #include <linux/fuse.h>
@@ -236,7 +237,8 @@ static void read_requests(struct loop *loop, struct fuse_buf *buffer)
         bool keep = !may_take_long(session, buffer);
         if (!keep)
             pass_turn(loop);
-        fuse_session_process_buf(session->fuse, buffer);
+        if (!express(session, buffer->mem, size))
+            fuse_session_process_buf(session->fuse, buffer);
         if (!keep)
             return;
     }

@@ -287,6 +287,7 @@ static int run(const struct settings *settings, struct fuse_args *args)
     int status = EXIT_FAILURE;
     if (mountpoint && check_device() && check_proc()) {
         session.no_passthrough = settings->no_passthrough;
+        session.debug = settings->debug;
         raise_limit();
         int error = set_up(&session);
         if (error) {

@@ -201,6 +201,7 @@ const struct kind mq_kind = {
     .descriptor = descriptor,
     .read = read_mq,
     .write = write_mq,
+    .express = true,
     .attempt = attempt,
     .undo = undo,
     .watch = watch,

@@ -66,9 +66,35 @@ struct result *result_new(size_t size)
     struct result *result = malloc(sizeof *result + size + 1);
     if (result) {
         result->refs = 1;
-        result->size = size;
+        result->size = result->room = size;
     }
     return result;
+}
+
+struct result *result_of(struct handle *handle, size_t room)
+{
+    struct result *result = NULL;
+    pthread_mutex_lock(&handle->lock);
+    if (handle->last && handle->last->room >= room && __atomic_load_n(&handle->last->refs, __ATOMIC_ACQUIRE) == 1) {
+        result = handle->last;
+        handle->last = NULL;
+    }
+    pthread_mutex_unlock(&handle->lock);
+    if (!result && (result = result_new(room)))
+        result->size = 0;
+    return result;
+}
+
+void result_back(struct handle *handle, struct result *result)
+{
+    pthread_mutex_lock(&handle->lock);
+    if (!handle->last) {
+        handle->last = result;
+        handle->given = result->size < handle->given ? result->size : handle->given;
+        result = NULL;
+    }
+    pthread_mutex_unlock(&handle->lock);
+    result_release(result);
 }
 
 void result_release(struct result *result)
@@ -99,7 +125,7 @@ static void take(struct parked *parked)
 }
 
 /* What was read stays with the handle, which must be told before the answer: it may go right after. */
-static void answer_read(struct parked *parked)
+size_t park_keep(struct parked *parked)
 {
     struct handle *handle = parked->handle;
     struct result *result = parked->result, *old;
@@ -112,6 +138,14 @@ static void answer_read(struct parked *parked)
     handle->given = size;
     pthread_mutex_unlock(&handle->lock);
     result_release(old);
+    return size;
+}
+
+static void answer_read(struct parked *parked)
+{
+    struct handle *handle = parked->handle;
+    const struct result *result = parked->result;
+    size_t size = park_keep(parked);
     /* ENOENT: the connection was cut before the user had it. */
     if (fuse_reply_buf(parked->req, result->data, size) == -ENOENT)
         handle->kind->undo(parked);
@@ -141,12 +175,6 @@ void parked_finish_all(struct parked_list *done)
             fuse_req_interrupt_func(parked->req, NULL, NULL);
         finish(parked);
     }
-}
-
-void parked_drop(struct parked *parked, int error)
-{
-    parked->error = error;
-    finish(parked);
 }
 
 /* It ends, perhaps before all is done; but what was done is done, and counts. Called with the lock held. */
@@ -216,13 +244,57 @@ static int attempt_once(struct parked *parked)
     return error;
 }
 
-/* Not before those who have waited longer. Called with the lock held. */
+/* Tells those for whom more is ready than when they asked, or, if something has `changed`, for whom anything is. */
+static void tell_polls(struct object *object, bool changed)
+{
+    for (struct handle *handle = LIST_FIRST(&object->polls), *next; handle; handle = next) {
+        next = LIST_NEXT(handle, polling);
+        unsigned ready = object->kind->ready(handle) & (handle->poll_events | POLLERR | POLLHUP);
+        if (!ready || (!changed && !(ready & ~handle->poll_ready)))
+            continue;
+        LIST_REMOVE(handle, polling);
+        fuse_lowlevel_notify_poll(handle->poll);
+        fuse_pollhandle_destroy(handle->poll);
+        handle->poll = NULL;
+    }
+}
+
+static void serve_direction(struct object *object, enum direction direction, struct parked_list *done)
+{
+    for (struct parked *parked; (parked = TAILQ_FIRST(&object->waiting[direction]));) {
+        int error = attempt_once(parked);
+        if (error == -EAGAIN)
+            return;
+        take(parked);
+        end_with(parked, error);
+        TAILQ_INSERT_TAIL(done, parked, link);
+    }
+}
+
+/* Not before those who have waited longer; and those whom it helps are served here, without another thread's waking.
+ * Called with the lock held. */
 static int attempt_in_turn(struct parked *parked, struct parked_list *done)
 {
     struct object *object = parked->object;
     if (!TAILQ_EMPTY(&object->waiting[parked->direction]))
         object_serve_locked(object, false, done);
-    return TAILQ_EMPTY(&object->waiting[parked->direction]) ? attempt_once(parked) : -EAGAIN;
+    if (!TAILQ_EMPTY(&object->waiting[parked->direction]))
+        return -EAGAIN;
+    int error = attempt_once(parked);
+    if (parked->for_others) {
+        serve_direction(object, parked->direction == SEND ? RECEIVE : SEND, done);
+        tell_polls(object, false);
+    }
+    return error;
+}
+
+int park_at_once(struct parked *parked, struct parked_list *done)
+{
+    struct object *object = parked->object;
+    pthread_mutex_lock(&object->lock);
+    int error = attempt_in_turn(parked, done);
+    pthread_mutex_unlock(&object->lock);
+    return error;
 }
 
 void park(struct parked *parked, bool nonblock)
@@ -264,33 +336,6 @@ void park_receive(fuse_req_t req, struct handle *handle, size_t size)
 }
 
 /* ---- Serving ---- */
-
-static void serve_direction(struct object *object, enum direction direction, struct parked_list *done)
-{
-    for (struct parked *parked; (parked = TAILQ_FIRST(&object->waiting[direction]));) {
-        int error = attempt_once(parked);
-        if (error == -EAGAIN)
-            return;
-        take(parked);
-        end_with(parked, error);
-        TAILQ_INSERT_TAIL(done, parked, link);
-    }
-}
-
-/* Tells those for whom more is ready than when they asked, or, if something has `changed`, for whom anything is. */
-static void tell_polls(struct object *object, bool changed)
-{
-    for (struct handle *handle = LIST_FIRST(&object->polls), *next; handle; handle = next) {
-        next = LIST_NEXT(handle, polling);
-        unsigned ready = object->kind->ready(handle) & (handle->poll_events | POLLERR | POLLHUP);
-        if (!ready || (!changed && !(ready & ~handle->poll_ready)))
-            continue;
-        LIST_REMOVE(handle, polling);
-        fuse_lowlevel_notify_poll(handle->poll);
-        fuse_pollhandle_destroy(handle->poll);
-        handle->poll = NULL;
-    }
-}
 
 void object_serve_locked(struct object *object, bool changed, struct parked_list *done)
 {

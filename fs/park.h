@@ -8,9 +8,14 @@
 struct result {
     int refs; /* atomic */
     size_t size;
+    size_t room;
     char data[];
 };
 struct result *result_new(size_t size);
+/* One with room for that much: the handle's last, where nobody else has it, or a new one. */
+struct result *result_of(struct handle *handle, size_t room);
+/* It was not needed. */
+void result_back(struct handle *handle, struct result *result);
 void result_release(struct result *result); /* may be NULL */
 
 struct parked {
@@ -35,6 +40,7 @@ struct parked {
     size_t length;
     size_t done;       /* SEND: bytes of it that count as written */
     unsigned priority; /* of the message, for undo */
+    bool for_others;   /* what was done may be what those who wait in the other direction wait for */
 };
 
 /* A request on an open handle. NULL: no memory, the request was answered. `data` is copied. */
@@ -47,10 +53,17 @@ struct parked *parked_new(fuse_req_t req, struct handle *handle, enum direction 
  */
 void park(struct parked *parked, bool nonblock);
 
+/*
+ * Does it, if it can be done at once: 0 with what it gave in parked->result, or a negative errno, EAGAIN where it would
+ * have to wait. `parked` is the caller's own, and no request of libfuse's. Others' that are done with it are put in
+ * `done`, for parked_finish_all.
+ */
+int park_at_once(struct parked *parked, struct parked_list *done);
+/* It is to be answered, so the result becomes the handle's last: how many bytes of it the user has. */
+size_t park_keep(struct parked *parked);
+
 /* A read that is to receive at once or, unless the handle does not block, when it can. */
 void park_receive(fuse_req_t req, struct handle *handle, size_t size);
-/* Answers one that was never parked. */
-void parked_drop(struct parked *parked, int error);
 
 /*
  * Serves who waits, and tells who polls: those for whom something has become ready, or with `changed` all for whom

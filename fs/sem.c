@@ -26,19 +26,7 @@ static int descriptor(const struct handle *handle)
 static void read_sem(fuse_req_t req, struct handle *handle, size_t size, off_t offset)
 {
     (void)offset;
-    struct parked *parked = parked_new(req, handle, RECEIVE, NULL, 0);
-    if (!parked)
-        return;
-    parked->size = size;
-    parked->deadline = deadline_of(handle->view);
-    /* Here and not when the unit is taken, which then cannot fail. */
-    parked->result = result_new(2);
-    if (!parked->result) {
-        parked_drop(parked, -ENOMEM);
-        return;
-    }
-    memcpy(parked->result->data, "1\n", 2);
-    park(parked, handle_is_nonblocking(handle));
+    park_receive(req, handle, size);
 }
 
 /* How often to post; 0 for what is no number of posts. */
@@ -58,19 +46,54 @@ static void write_sem(fuse_req_t req, struct handle *handle, const char *data, s
 {
     (void)offset;
     /* The rest of a write that the kernel has split would post again. */
-    unsigned posts = size > handle->session->message_max ? 0 : parse_posts(data, size);
-    int error = posts ? ipc_sem_post(handle->sem, posts) : -EINVAL;
-    if (error)
-        fuse_reply_err(req, -error);
+    struct parked *parked = NULL;
+    if (size > handle->session->message_max)
+        fuse_reply_err(req, EINVAL);
     else
-        fuse_reply_write(req, size);
+        parked = parked_new(req, handle, SEND, data, size);
+    if (parked)
+        park(parked, true);
 }
 
 /* ---- Waiting ---- */
 
+static int wait_sem(struct parked *parked)
+{
+    struct handle *handle = parked->handle;
+    /* Before the unit is taken, which then cannot fail. */
+    struct result *result = result_of(handle, 2);
+    if (!result)
+        return -ENOMEM;
+    int error = ipc_sem_trywait(handle->sem);
+    if (error) {
+        result_back(handle, result);
+        return error;
+    }
+    memcpy(result->data, "1\n", 2);
+    result->size = 2;
+    parked->result = result;
+    return 0;
+}
+
+/* With readers of ours in line and nobody else, they are served at once, and nobody need be woken. */
+static int post(struct parked *parked)
+{
+    const struct object *object = parked->object;
+    unsigned posts = parse_posts(parked->data, parked->length);
+    if (!posts)
+        return -EINVAL;
+    int error =
+        object->watch ? ipc_sem_post_watched(parked->handle->sem, posts) : ipc_sem_post(parked->handle->sem, posts);
+    if (error < 0)
+        return error;
+    parked->for_others = error;
+    parked->done = parked->length;
+    return 0;
+}
+
 static int attempt(struct parked *parked)
 {
-    return ipc_sem_trywait(parked->handle->sem);
+    return parked->direction == RECEIVE ? wait_sem(parked) : post(parked);
 }
 
 static void undo(struct parked *parked)
@@ -110,7 +133,8 @@ static bool posted(void *arg)
     int error = ipc_sem_value(object->sem, &value);
     if (error)
         object_fail_locked(object, error, &done);
-    bool stop = error || !is_waited_for(object);
+    /* Where nobody waits just now it may stay, as long as it has nothing to do: somebody will wait again. */
+    bool stop = error || (!is_waited_for(object) && (value || object->watch_unwanted));
     if (stop)
         object->watch = NULL;
     pthread_mutex_unlock(&object->lock);
@@ -123,6 +147,7 @@ static bool posted(void *arg)
 static int watch(struct object *object)
 {
     bool needed = is_waited_for(object);
+    object->watch_unwanted = !needed;
     if (object->watch && !needed)
         ipc_watch_again(object->watch); /* it finds that nobody waits, and ends */
     if (object->watch || !needed)
@@ -141,6 +166,7 @@ const struct kind sem_kind = {
     .descriptor = descriptor,
     .read = read_sem,
     .write = write_sem,
+    .express = true,
     .attempt = attempt,
     .undo = undo,
     .watch = watch,

@@ -73,6 +73,7 @@ struct session {
     size_t message_max;      /* bytes of a write that the kernel surely did not split */
     bool shared_mmap;        /* atomic: mmap(MAP_SHARED) of shared memory objects works */
     bool no_passthrough;     /* an option */
+    bool debug;              /* an option: libfuse shows each request */
     /* passthrough.c: of the first request. */
     uint64_t init_unique, offered;
     bool agreed, init_answered;
@@ -186,7 +187,8 @@ struct object {
     unsigned waiting_count[2];
     struct handle_list polls; /* handles that somebody polls */
     struct ipc_sem *sem;      /* semaphore: the handles' */
-    struct ipc_watch *watch;  /* semaphore: while somebody waits */
+    struct ipc_watch *watch;  /* semaphore: while somebody waits, and perhaps longer */
+    bool watch_unwanted;      /* semaphore: but not this time */
     int fd;                   /* queue: what epoll watches; -1 before the first wait */
     bool watched;             /* queue: in epoll, with a reference */
     bool fresh;               /* queue: and nothing has been heard of it yet */

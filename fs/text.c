@@ -41,6 +41,7 @@ int text_send_message(struct parked *parked)
     int error = send_one(parked, parked->data, parked->length);
     if (!error)
         parked->done = parked->length;
+    parked->for_others = !error;
     return error;
 }
 
@@ -96,6 +97,7 @@ int text_send(struct parked *parked)
         }
         if (!error)
             parked->done += end + 1 - data;
+        parked->for_others |= !error;
     }
     if (!error)
         line->broken = false;
@@ -127,7 +129,7 @@ static ssize_t receive_one(struct parked *parked, char *place)
 
 int text_receive(struct parked *parked)
 {
-    const struct handle *handle = parked->handle;
+    struct handle *handle = parked->handle;
     const struct view *view = handle->view;
     const size_t longest = handle->message_size + TEXT_EXTRA;
     bool many = view->text && view->stream;
@@ -135,7 +137,7 @@ int text_receive(struct parked *parked)
     size_t size = 0;
     ssize_t one = 0;
 
-    struct result *result = result_new(room);
+    struct result *result = result_of(handle, room);
     if (!result)
         return -ENOMEM;
     do {
@@ -145,13 +147,12 @@ int text_receive(struct parked *parked)
 
     bool ended = view->drain && one == -EAGAIN;
     if (one < 0 && !size && !ended) {
-        free(result);
+        result_back(handle, result);
         return one;
     }
-    /* Let go of the room that a short message does not need, as the handle keeps it. */
-    struct result *fitting = realloc(result, sizeof *result + size + 1);
-    parked->result = fitting ? fitting : result;
-    parked->result->size = size;
+    result->size = size;
+    parked->result = result;
+    parked->for_others = size;
     return 0;
 }
 

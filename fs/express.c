@@ -1,0 +1,88 @@
+#include "express.h"
+#include "kind.h"
+
+#include <linux/fuse.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+/* ENOENT: nobody waits for it any more. */
+static int reply(struct session *session, uint64_t unique, int error, const void *data, size_t size)
+{
+    struct fuse_out_header header = {.len = sizeof header + size, .error = error, .unique = unique};
+    struct iovec iov[] = {{&header, sizeof header}, {(void *)data, size}};
+    return writev(fuse_session_fd(session->fuse), iov, size ? 2 : 1) < 0 ? -errno : 0;
+}
+
+static void answer(struct parked *parked, uint64_t unique, int error)
+{
+    struct session *session = parked->handle->session;
+    if (error) {
+        reply(session, unique, error, NULL, 0);
+    } else if (parked->direction == SEND) {
+        const struct fuse_write_out out = {.size = (uint32_t)parked->done};
+        reply(session, unique, 0, &out, sizeof out);
+    } else {
+        const struct result *result = parked->result;
+        size_t size = park_keep(parked);
+        if (reply(session, unique, 0, result->data, size) == -ENOENT)
+            parked->handle->kind->undo(parked);
+        result_release(parked->result);
+    }
+}
+
+/* False: it has to wait. */
+static bool serve(struct parked *parked, uint64_t unique, uint32_t flags)
+{
+    struct parked_list done = TAILQ_HEAD_INITIALIZER(done);
+    struct handle *handle = parked->handle;
+    __atomic_store_n(&handle->flags, (int)flags, __ATOMIC_RELAXED); /* O_NONBLOCK may come and go */
+    int error = park_at_once(parked, &done);
+    bool answered = error != -EAGAIN || handle_is_nonblocking(handle);
+    parked_finish_all(&done); /* they have waited longer */
+    if (answered)
+        answer(parked, unique, error);
+    return answered;
+}
+
+static bool express_read(const struct fuse_in_header *header, const struct fuse_read_in *in)
+{
+    struct handle *handle = (struct handle *)(uintptr_t)in->fh;
+    if (!handle->kind->express || in->offset || handle->view->stream)
+        return false;
+    struct parked parked = {.handle = handle,
+                            .object = handle->object,
+                            .thread = (pid_t)header->pid,
+                            .uid = header->uid,
+                            .direction = RECEIVE,
+                            .size = in->size};
+    return serve(&parked, header->unique, in->flags);
+}
+
+static bool express_write(const struct fuse_in_header *header, const struct fuse_write_in *in)
+{
+    struct handle *handle = (struct handle *)(uintptr_t)in->fh;
+    if (!handle->kind->express || handle->view->text || in->size > handle->session->message_max)
+        return false;
+    struct parked parked = {.handle = handle,
+                            .object = handle->object,
+                            .thread = (pid_t)header->pid,
+                            .uid = header->uid,
+                            .direction = SEND,
+                            .data = (char *)(in + 1),
+                            .length = in->size};
+    return serve(&parked, header->unique, in->flags);
+}
+
+bool express(struct session *session, const void *request, size_t size)
+{
+    const struct fuse_in_header *header = request;
+    if (session->debug || size < sizeof *header || header->len != size)
+        return false;
+    if (header->opcode == FUSE_READ && size >= sizeof *header + sizeof(struct fuse_read_in))
+        return express_read(header, (const void *)(header + 1));
+    if (header->opcode == FUSE_WRITE && size >= sizeof *header + sizeof(struct fuse_write_in)) {
+        const struct fuse_write_in *in = (const void *)(header + 1);
+        return size - sizeof *header - sizeof *in >= in->size && express_write(header, in);
+    }
+    return false;
+}
