@@ -133,6 +133,8 @@ void ipc_watch_again(struct ipc_watch *watch);
 /* shm_open(3): a descriptor. Flags may also hold O_APPEND. EINVAL: there is something of that name which is no shared
  * memory object. */
 int ipc_shm_open(struct ipc *ipc, const char *name, int flags, mode_t mode);
+/* The same of what ipc_locate has found, whatever its name means by now. */
+int ipc_shm_reopen(int fd, int flags);
 /* rename(2), with renameat2(2)'s flags RENAME_NOREPLACE and RENAME_EXCHANGE, among shared memory objects. EINVAL: other
  * flags, or the new name is that of something else. */
 int ipc_shm_rename(struct ipc *ipc, const char *from, const char *to, unsigned flags);

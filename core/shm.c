@@ -25,6 +25,14 @@ int ipc_shm_open(struct ipc *ipc, const char *name, int flags, mode_t mode)
     return -EINVAL;
 }
 
+int ipc_shm_reopen(int fd, int flags)
+{
+    char path[IPC_PATH_SIZE];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    fd = open(path, (flags & ~(O_CREAT | O_EXCL)) | O_NONBLOCK | O_CLOEXEC);
+    return fd < 0 ? -errno : fd;
+}
+
 /* 1 for a shared memory object, 0 for nothing, or the error for what may not be renamed or replaced. */
 static int check_place(const char *path)
 {

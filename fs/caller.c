@@ -73,7 +73,17 @@ static void become_nobody(void)
     become(0, 0, &none);
 }
 
-int caller_assume(fuse_req_t req, struct caller *caller)
+/*
+ * access(2) asks for the real ids, and with root's capabilities for root and none for others; with AT_EACCESS for the
+ * effective ones. The kernel does not say which: only the uid tells, where the two differ.
+ */
+static void see_real_user(const struct fuse_ctx *ctx, struct credentials *more)
+{
+    if (ctx->uid != more->fsuid || more->uid == more->fsuid)
+        more->capabilities = ctx->uid ? 0 : more->permitted;
+}
+
+static int assume(fuse_req_t req, struct caller *caller, bool real)
 {
     struct session *session = fuse_req_userdata(req);
     const struct fuse_ctx *ctx = fuse_req_ctx(req);
@@ -85,11 +95,23 @@ int caller_assume(fuse_req_t req, struct caller *caller)
     int error = credentials_of_thread(ctx->pid, &more);
     if (error)
         return error;
+    if (real)
+        see_real_user(ctx, &more);
     error = become(ctx->uid, ctx->gid, &more);
     if (error)
         become_nobody();
     caller->capabilities = more.capabilities;
     return error;
+}
+
+int caller_assume(fuse_req_t req, struct caller *caller)
+{
+    return assume(req, caller, false);
+}
+
+int caller_assume_real(fuse_req_t req, struct caller *caller)
+{
+    return assume(req, caller, true);
 }
 
 int caller_look(fuse_req_t req, enum ipc_kind kind, struct caller *caller)

@@ -26,6 +26,8 @@ struct caller {
  * known. ENOMEM.
  */
 int caller_assume(fuse_req_t req, struct caller *caller);
+/* As above, with the rights that access(2) asks about. */
+int caller_assume_real(fuse_req_t req, struct caller *caller);
 /*
  * As above, or more cheaply nothing, for what only looks an object up and asks for its status: that takes no right but
  * to search the kind's directory, which all mostly have.

@@ -3,6 +3,7 @@
 #include "lock.h"
 #include "notify.h"
 #include "passthrough.h"
+#include "recent.h"
 
 #include <stdlib.h>
 #include <unistd.h>
@@ -64,10 +65,13 @@ int handle_open(struct node *directory, struct node *node, const char *name, int
     handle->flags = flags;
     handle->opener = caller->uid;
     handle->fd = handle->lock_fd = handle->line.writer = -1;
+    handle->place = node && handle->kind->plain ? recent_take(handle->session, node) : -1;
     pthread_mutex_init(&handle->lock, NULL);
 
     struct stat st;
     int error = handle->kind->open(handle, name, handle->view->has_mode ? handle->view->mode : mode, caller);
+    if (handle->place >= 0)
+        close(handle->place);
     if (error) {
         destroy(handle);
         return error;

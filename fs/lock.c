@@ -94,7 +94,7 @@ static int open_again(const struct handle *handle)
     snprintf(path, sizeof path, "/proc/self/fd/%d", handle->kind->descriptor(handle));
     rights_raise();
     int fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
-    if (fd < 0 && errno == EACCES)
+    if (fd < 0 && (errno == EACCES || errno == ETXTBSY))
         fd = open(path, (handle->flags & O_ACCMODE) | O_NONBLOCK | O_CLOEXEC);
     int error = -errno;
     rights_lower();
@@ -142,6 +142,13 @@ static void put_owner(struct lock_owner *owner)
     LIST_REMOVE(owner, link);
     close(owner->fd);
     free(owner);
+}
+
+/* One wait less. */
+static void leave_owner(struct lock_owner *owner)
+{
+    if (--owner->waits == 0 && !owner->via)
+        put_owner(owner);
 }
 
 /* ---- One attempt ---- */
@@ -267,7 +274,7 @@ static void end_wait(struct lock_wait *wait, int error)
     wait->waiting = false;
     wait->error = error;
     if (wait->owner)
-        wait->owner->waits--;
+        leave_owner(wait->owner);
 }
 
 /* Something may be free. */
@@ -409,10 +416,10 @@ static void lock(struct lock_wait *wait, bool sleep)
         pthread_mutex_unlock(&session->locks.lock);
         fuse_req_interrupt_func(wait->req, on_interrupt, wait);
         pthread_mutex_lock(&session->locks.lock);
-        if (wait->owner)
-            wait->owner->waits--;
         wait->file = file = get_file(wait->handle);
         error = file ? wait_in_line(wait) : -ENOMEM;
+        if (wait->owner)
+            leave_owner(wait->owner);
     }
     /* A lock that was converted or cut short, too, may be what another waits for. */
     if (file) {

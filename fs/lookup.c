@@ -1,6 +1,7 @@
 #include "lookup.h"
 #include "file.h"
 #include "kind.h"
+#include "recent.h"
 #include "status.h"
 
 #include <unistd.h>
@@ -42,7 +43,10 @@ static int look_up_object(struct node *directory, const char *name, struct fuse_
     if (fd < 0)
         return fd;
     int error = ipc_stat(fd, &entry->attr);
-    close(fd);
+    if (!error && directory->kind == IPC_SHM && !directory->view.stat)
+        recent_add(directory->session, &entry->attr, fd);
+    else
+        close(fd);
     if (error)
         return error;
     struct node *node = node_for_object(directory, name, &entry->attr);

@@ -1,6 +1,7 @@
 #include "loop.h"
 #include "express.h"
 #include "kind.h"
+#include "recent.h"
 
 #include <linux/fuse.h>
 #include <poll.h>
@@ -162,7 +163,7 @@ static int spin(struct loop *loop, struct fuse_buf *buffer, int64_t began)
 static bool await_request(struct loop *loop)
 {
     struct pollfd fds[] = {{.fd = loop->fd, .events = POLLIN}, {.fd = loop->stop, .events = POLLIN}};
-    while (poll(fds, 2, -1) < 0 && errno == EINTR)
+    while (poll(fds, 2, recent_expire(loop->session) ? RECENT_MILLISECONDS : -1) <= 0)
         ;
     return !fds[1].revents;
 }
@@ -227,8 +228,10 @@ static bool may_take_long(struct session *session, const struct fuse_buf *buffer
 static void read_requests(struct loop *loop, struct fuse_buf *buffer)
 {
     struct session *session = loop->session;
-    unsigned at_once = 0;
+    unsigned at_once = 0, count = 0;
     while (!fuse_session_exited(session->fuse)) {
+        if (++count % BACKLOG == 0)
+            recent_expire(session);
         int size = next_request(loop, buffer, &at_once);
         if (size == -EAGAIN)
             return;

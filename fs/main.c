@@ -5,6 +5,7 @@
 #include "park.h"
 #include "passthrough.h"
 #include "process.h"
+#include "recent.h"
 #include "rights.h"
 #include "session.h"
 
@@ -16,6 +17,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 enum { EXIT_USAGE = 2 };
@@ -180,6 +182,7 @@ static int set_up(struct session *session)
     clock_gettime(CLOCK_REALTIME, &session->started);
     pthread_mutex_init(&session->retired_lock, NULL);
     locks_setup(session);
+    recent_setup(session);
     int error = ipc_new(&session->ipc);
     if (!error)
         error = nodes_setup(session);
@@ -198,6 +201,7 @@ static int set_up(struct session *session)
 
 static void tear_down(struct session *session)
 {
+    recent_clear(session);
     nodes_free(session);
     notifier_free(session);
     ipc_free(session->ipc);
@@ -220,9 +224,12 @@ static void raise_limit(void)
 static int serve(struct session *session, struct fuse_args *args, const struct settings *settings,
                  const char *mountpoint)
 {
-    char defaults[] = "fsname=ipcfs,subtype=ipcfs,allow_other";
-    if (!session->everyone)
-        *strrchr(defaults, ',') = 0;
+    char defaults[128];
+    struct statvfs st;
+    /* What may not be run there may not be run here. */
+    bool noexec = statvfs("/dev/shm", &st) == 0 && st.f_flag & ST_NOEXEC;
+    snprintf(defaults, sizeof defaults, "fsname=ipcfs,subtype=ipcfs%s%s", session->everyone ? ",allow_other" : "",
+             noexec ? ",noexec" : "");
     /* First, so that the user's own come after and win. */
     if (fuse_opt_insert_arg(args, 1, defaults) || fuse_opt_insert_arg(args, 1, "-o"))
         return EXIT_FAILURE;

@@ -79,6 +79,8 @@ static void notifier_main(int requests, int events)
     prctl(PR_SET_NAME, "ipcfs-notify");
     rights_drop();
     int high = fcntl(events, F_DUPFD, QUEUES_FD), low = fcntl(requests, F_DUPFD, QUEUES_FD);
+    if (high < 0 || low < 0)
+        return;
     dup2(low, REQUESTS_FD);
     dup2(high, EVENTS_FD);
     syscall(SYS_close_range, QUEUES_FD, ~0U, 0);
@@ -119,6 +121,7 @@ static void hang_up(struct notifier *notifier)
         return;
     close(notifier->requests);
     close(notifier->events);
+    kill(notifier->pid, SIGKILL); /* it has nothing to tell any more */
     waitpid(notifier->pid, NULL, 0);
     notifier->pid = 0;
 }

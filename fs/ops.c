@@ -74,7 +74,7 @@ static void op_access(fuse_req_t req, fuse_ino_t ino, int mask)
 {
     struct node *node = node_in(req, ino);
     struct caller caller;
-    int error = caller_assume(req, &caller);
+    int error = caller_assume_real(req, &caller);
     if (!error)
         error = node_access(node, mask);
     fuse_reply_err(req, -error);

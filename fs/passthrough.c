@@ -59,7 +59,7 @@ bool passthrough_begin(struct handle *handle)
         snprintf(path, sizeof path, "/proc/self/fd/%d", handle->fd);
         rights_raise();
         /* O_NONBLOCK: not to wait for somebody's lease. Then there is no backing file, and requests come to us. */
-        int fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+        int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
         /* The kernel will read and write with the rights of this moment: they must not keep a set-user-ID bit. */
         rights_lower();
         int backing = fd < 0 ? -1 : open_backing(session, fd);

@@ -4,9 +4,9 @@
  * That makes mmap(MAP_SHARED) the same memory for all, and reads and writes as fast as there. It needs Linux 6.9 and
  * CAP_SYS_ADMIN. libfuse knows it since 3.17; the few bytes that it does not know are put into its messages here.
  *
- * While an inode is open it has one backing file, which its opens share: so that is opened for reading and writing by
- * the daemon, after the caller's own open has succeeded. The kernel opens it once more for each open, with that open's
- * flags.
+ * While an inode is open it has one backing file, which its opens share: it is opened by the daemon, after the caller's
+ * own open has succeeded. The kernel takes only the place from it, and opens that once more for each open, with that
+ * open's flags; so it is opened for reading, which is in nobody's way.
  */
 #ifndef PASSTHROUGH_H
 #define PASSTHROUGH_H

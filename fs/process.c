@@ -124,16 +124,21 @@ int credentials_of_thread(pid_t thread, struct credentials *credentials)
     char *text = read_whole(path, room, sizeof room);
     if (!text)
         return errno == ENOMEM || errno == EMFILE || errno == ENFILE ? -errno : -EACCES;
-    const char *groups = find_field(text, "\nGroups:"), *capabilities = find_field(text, "\nCapEff:");
-    int error = groups && capabilities ? parse_groups(groups, credentials) : -EACCES;
-    if (!error)
-        credentials->capabilities = strtoull(capabilities, NULL, 16);
-    else
+    const char *uids = find_field(text, "\nUid:"), *groups = find_field(text, "\nGroups:"),
+               *permitted = find_field(text, "\nCapPrm:"), *capabilities = find_field(text, "\nCapEff:");
+    bool whole = uids && groups && permitted && capabilities &&
+                 sscanf(uids, "%u %*u %*u %u", &credentials->uid, &credentials->fsuid) == 2;
+    int error = whole ? parse_groups(groups, credentials) : -EACCES;
+    if (error) {
         free(credentials->groups);
+    } else {
+        credentials->permitted = strtoull(permitted, NULL, 16);
+        credentials->capabilities = strtoull(capabilities, NULL, 16);
+    }
     if (text != room)
         free(text);
-    if (!error && credentials->capabilities && !in_our_user_namespace(thread))
-        credentials->capabilities = 0;
+    if (!error && credentials->permitted && !in_our_user_namespace(thread))
+        credentials->permitted = credentials->capabilities = 0;
     return error;
 }
 

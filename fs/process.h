@@ -18,6 +18,8 @@ struct credentials {
     gid_t *groups; /* to be freed */
     int groups_count;
     uint64_t capabilities; /* effective ones (bits as in capabilities(7)), none if it is in another user namespace */
+    uint64_t permitted;    /* likewise */
+    uid_t uid, fsuid;      /* real, and that of its other calls */
 };
 /* EACCES: the thread is not to be seen from our pid namespace. ENOMEM. On failure nothing is to be freed. */
 int credentials_of_thread(pid_t thread, struct credentials *credentials);

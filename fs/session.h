@@ -4,7 +4,7 @@
  *
  * Order of locks, outermost first: libfuse's lock of a request, object->lock, then one of handle->lock,
  * session->nodes_lock, session->objects_lock, session->timers.lock, or the core's. After libfuse's may also come
- * session->locks.lock, and then no other.
+ * session->locks.lock or session->recent.lock, and then no other.
  */
 #ifndef SESSION_H
 #define SESSION_H
@@ -63,6 +63,20 @@ struct locks {
     pthread_cond_t ended; /* one of them has */
 };
 
+/* recent.c: shared memory objects that were looked up last. */
+enum { RECENT_MAX = 32 };
+struct recent {
+    pthread_mutex_t lock; /* protects all of it */
+    struct recent_place {
+        dev_t device;
+        ino_t inode;
+        int64_t added; /* monotonic_now() */
+        int fd;        /* -1: none */
+    } places[RECENT_MAX];
+    unsigned next;
+    int count; /* atomic: of descriptors */
+};
+
 struct session {
     struct ipc *ipc;
     struct fuse_session *fuse;
@@ -89,6 +103,7 @@ struct session {
 
     struct timers timers;
     struct locks locks;
+    struct recent recent;
     struct loop *loop;
     unsigned spin; /* loop.c: microseconds, an option */
 
@@ -146,6 +161,7 @@ struct handle {
     int flags;               /* of open(2); atomic, as fcntl(2) changes some */
 
     uid_t opener;
+    int place;           /* while a shared memory object is opened: an O_PATH descriptor of it, or -1 */
     int fd;              /* of a queue or a shared memory object */
     size_t message_size; /* of a queue: its max_message_size */
     bool backed;         /* passthrough.c: the kernel reads and writes it */

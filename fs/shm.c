@@ -9,7 +9,8 @@ static int open_shm(struct handle *handle, const char *name, mode_t mode, const 
 {
     (void)caller;
     const int flags = O_ACCMODE | O_CREAT | O_EXCL | O_TRUNC; /* not O_APPEND, which comes and goes: write_shm */
-    int fd = ipc_shm_open(handle->session->ipc, name, handle->flags & flags, mode);
+    int fd = handle->place >= 0 ? ipc_shm_reopen(handle->place, handle->flags & flags)
+                                : ipc_shm_open(handle->session->ipc, name, handle->flags & flags, mode);
     if (fd < 0)
         return fd;
     if (handle->view->size >= 0 && (handle->flags & O_ACCMODE) != O_RDONLY) {

@@ -12,22 +12,6 @@ void show_object(const struct node *node, struct stat *st)
         st->st_size = st->st_blocks = 0;
 }
 
-/*
- * With fs.protected_regular the kernel refuses O_CREAT, and so the shell's `>`, on other users' files in a sticky
- * directory that all may write. It does so for /dev/shm's files anyway, but not in sem_open(3) and mq_open(3): there
- * the objects' own modes decide, and so they do here. Removing others' objects is refused by the real directory.
- */
-static bool hides_sticky_bit(enum ipc_kind kind)
-{
-    char text[4] = "0";
-    int fd = kind == IPC_SHM ? -1 : open("/proc/sys/fs/protected_regular", O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return false;
-    ssize_t n = read(fd, text, sizeof text - 1);
-    close(fd);
-    return n > 0 && *text != '0';
-}
-
 static int stat_directory(struct node *node, struct stat *st)
 {
     struct session *session = node->session;
@@ -39,8 +23,6 @@ static int stat_directory(struct node *node, struct stat *st)
         int error = ipc_stat_directory(session->ipc, node->kind, st);
         if (error)
             return error;
-        if (hides_sticky_bit(node->kind))
-            st->st_mode &= ~S_ISVTX;
         st->st_nlink = 2;
         st->st_size = st->st_blocks = 0;
     }
