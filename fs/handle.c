@@ -4,6 +4,7 @@
 #include "notify.h"
 #include "passthrough.h"
 #include "recent.h"
+#include "share.h"
 
 #include <stdlib.h>
 #include <unistd.h>
@@ -18,6 +19,7 @@ static void destroy(struct handle *handle)
 {
     result_release(handle->last);
     pthread_mutex_destroy(&handle->lock);
+    share_give(handle->session, handle->opener, handle->kind->descriptors);
     free(handle);
 }
 
@@ -56,11 +58,18 @@ static int attach(struct handle *handle, struct node *node, const struct stat *s
 int handle_open(struct node *directory, struct node *node, const char *name, int flags, mode_t mode,
                 const struct caller *caller, struct handle **made)
 {
+    struct session *session = directory->session;
+    const struct kind *kind = directory->view.notify ? &notify_kind : kind_of(directory->kind);
+    int error = share_take(session, caller->uid, kind->descriptors);
+    if (error)
+        return error;
     struct handle *handle = calloc(1, sizeof *handle);
-    if (!handle)
+    if (!handle) {
+        share_give(session, caller->uid, kind->descriptors);
         return -ENOMEM;
-    handle->session = directory->session;
-    handle->kind = directory->view.notify ? &notify_kind : kind_of(directory->kind);
+    }
+    handle->session = session;
+    handle->kind = kind;
     handle->view = &directory->view;
     handle->flags = flags;
     handle->opener = caller->uid;
@@ -69,7 +78,7 @@ int handle_open(struct node *directory, struct node *node, const char *name, int
     pthread_mutex_init(&handle->lock, NULL);
 
     struct stat st;
-    int error = handle->kind->open(handle, name, handle->view->has_mode ? handle->view->mode : mode, caller);
+    error = handle->kind->open(handle, name, handle->view->has_mode ? handle->view->mode : mode, caller);
     if (handle->place >= 0)
         close(handle->place);
     if (error) {

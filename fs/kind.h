@@ -12,6 +12,7 @@
 
 struct kind {
     enum ipc_kind id;
+    unsigned descriptors; /* that a handle may take */
     /*
      * Opens the object into handle->fd or handle->sem, made first if handle->flags has O_CREAT, with the rights of the
      * caller, which the thread has assumed.

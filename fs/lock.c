@@ -1,6 +1,7 @@
 #include "lock.h"
 #include "kind.h"
 #include "rights.h"
+#include "share.h"
 
 #include <search.h>
 #include <stdio.h>
@@ -12,8 +13,10 @@
 /* Whose ranges of a file an open file of ours holds. */
 struct lock_owner {
     LIST_ENTRY(lock_owner) link;
-    uint64_t id;        /* the kernel's, of a process or an open file */
-    pid_t pid;          /* of who locked last */
+    uint64_t id; /* the kernel's, of a process or an open file */
+    pid_t pid;   /* of who locked last */
+    struct session *session;
+    uid_t opener;       /* at whose share it is */
     int fd;             /* never duplicated, so that closing it ends the locks */
     unsigned waits;     /* that use it */
     struct handle *via; /* by which it locked last; NULL: its descriptor is closed, but it waits by another */
@@ -114,16 +117,17 @@ static int get_owner(struct lock_file *file, struct handle *handle, uint64_t id,
 {
     struct lock_owner *owner = find_owner(file, id);
     if (!owner) {
-        owner = calloc(1, sizeof *owner);
-        if (!owner)
-            return -ENOMEM;
-        owner->id = id;
-        owner->fd = open_again(handle);
-        if (owner->fd < 0) {
-            int error = owner->fd;
-            free(owner);
+        int error = share_take(handle->session, handle->opener, 1);
+        if (error)
             return error;
+        owner = calloc(1, sizeof *owner);
+        int fd = owner ? open_again(handle) : -ENOMEM;
+        if (fd < 0) {
+            share_give(handle->session, handle->opener, 1);
+            free(owner);
+            return fd;
         }
+        *owner = (struct lock_owner){.id = id, .fd = fd, .session = handle->session, .opener = handle->opener};
         LIST_INSERT_HEAD(&file->owners, owner, link);
     }
     owner->via = handle;
@@ -141,6 +145,7 @@ static void put_owner(struct lock_owner *owner)
     }
     LIST_REMOVE(owner, link);
     close(owner->fd);
+    share_give(owner->session, owner->opener, 1);
     free(owner);
 }
 

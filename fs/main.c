@@ -8,6 +8,7 @@
 #include "recent.h"
 #include "rights.h"
 #include "session.h"
+#include "share.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -183,6 +184,7 @@ static int set_up(struct session *session)
     pthread_mutex_init(&session->retired_lock, NULL);
     locks_setup(session);
     recent_setup(session);
+    shares_setup(session);
     int error = ipc_new(&session->ipc);
     if (!error)
         error = nodes_setup(session);
@@ -207,6 +209,7 @@ static void tear_down(struct session *session)
     ipc_free(session->ipc);
     objects_free(session);
     timers_free(&session->timers);
+    shares_free(session);
     close(session->epoll);
     close(session->bell);
 }
@@ -219,6 +222,14 @@ static void raise_limit(void)
         limit.rlim_cur = limit.rlim_max;
         setrlimit(RLIMIT_NOFILE, &limit);
     }
+}
+
+/* A daemon of root's outlives who started it, whose environment is nobody's business. */
+static void forget_environment(void)
+{
+    for (char **variable = environ; variable && *variable; variable++)
+        memset(*variable, 0, strlen(*variable));
+    clearenv();
 }
 
 static int serve(struct session *session, struct fuse_args *args, const struct settings *settings,
@@ -252,6 +263,8 @@ static int serve(struct session *session, struct fuse_args *args, const struct s
                         mountpoint, reason);
         }
         if (!error && fuse_daemonize(settings->foreground || settings->debug) == 0) {
+            if (session->everyone)
+                forget_environment();
             rights_settle(session->everyone);
             error = session_serve(session);
             rights_raise();

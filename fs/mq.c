@@ -196,6 +196,7 @@ void queue_changed(struct object *object)
 
 const struct kind mq_kind = {
     .id = IPC_MQ,
+    .descriptors = 3, /* its own, one for epoll, one of who has begun a line */
     .open = open_mq,
     .close = close_mq,
     .descriptor = descriptor,

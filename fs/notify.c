@@ -227,6 +227,7 @@ static unsigned ready(struct handle *handle)
 
 const struct kind notify_kind = {
     .id = IPC_MQ,
+    .descriptors = 2, /* its own, and who is to be told */
     .open = open_notify,
     .close = close_notify,
     .descriptor = descriptor,

@@ -161,6 +161,7 @@ static int watch(struct object *object)
 
 const struct kind sem_kind = {
     .id = IPC_SEM,
+    .descriptors = 1,
     .open = open_sem,
     .close = close_sem,
     .descriptor = descriptor,

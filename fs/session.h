@@ -4,7 +4,7 @@
  *
  * Order of locks, outermost first: libfuse's lock of a request, object->lock, then one of handle->lock,
  * session->nodes_lock, session->objects_lock, session->timers.lock, or the core's. After libfuse's may also come
- * session->locks.lock or session->recent.lock, and then no other.
+ * session->locks.lock, and then session->shares.lock; session->recent.lock alone.
  */
 #ifndef SESSION_H
 #define SESSION_H
@@ -63,6 +63,13 @@ struct locks {
     pthread_cond_t ended; /* one of them has */
 };
 
+/* share.c: how many descriptors there are for whom. */
+struct shares {
+    pthread_mutex_t lock; /* protects all of it */
+    void *users;          /* a tree (tsearch(3)) */
+    uint64_t free;
+};
+
 /* recent.c: shared memory objects that were looked up last. */
 enum { RECENT_MAX = 32 };
 struct recent {
@@ -104,6 +111,7 @@ struct session {
     struct timers timers;
     struct locks locks;
     struct recent recent;
+    struct shares shares;
     struct loop *loop;
     unsigned spin; /* loop.c: microseconds, an option */
 

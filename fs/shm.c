@@ -62,6 +62,7 @@ static void write_shm(fuse_req_t req, struct handle *handle, const char *data, s
 
 const struct kind shm_kind = {
     .id = IPC_SHM,
+    .descriptors = 1,
     .plain = true,
     .open = open_shm,
     .close = close_shm,
