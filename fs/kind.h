@@ -32,6 +32,8 @@ struct kind {
     /* Does what was asked if it can be done at once: 0 with the result in the request, or a negative errno, EAGAIN
      * where it would have to wait. */
     int (*attempt)(struct parked *parked);
+    /* It was done, but attempt can be called again to do more of it. May be NULL. */
+    bool (*has_room)(const struct parked *parked);
     /* Takes back what attempt did, as the user has not got it. */
     void (*undo)(struct parked *parked);
     /* It ends without having been done: interrupted, timed out, or at the end of the session. May be NULL. */

@@ -11,6 +11,8 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+enum { IDLE_CHANGES_MAX = 16 };
+
 static int open_mq(struct handle *handle, const char *name, mode_t mode, const struct caller *caller)
 {
     struct ipc *ipc = handle->session->ipc;
@@ -159,6 +161,7 @@ static int watch(struct object *object)
 {
     struct session *session = object->session;
     if (!is_waited_for(object)) {
+        object->idle_changes = IDLE_CHANGES_MAX;
         if (object->watched && !object->retiring)
             session_retire(object);
         return 0;
@@ -173,6 +176,7 @@ static int watch(struct object *object)
         return -errno;
     object_hold(object);
     object->watched = object->fresh = true;
+    object->idle_changes = 0;
     return 0;
 }
 
@@ -183,7 +187,9 @@ void queue_changed(struct object *object)
     /* The first event is of how the queue is and not of a change. */
     object_serve_locked(object, !object->fresh, &done);
     object->fresh = false;
-    bool unwatch = object->watched && !is_waited_for(object);
+    /* Not at once, as somebody will wait again; but changes that concern nobody must not wake us for ever. */
+    object->idle_changes = is_waited_for(object) ? 0 : object->idle_changes + 1;
+    bool unwatch = object->watched && object->idle_changes >= IDLE_CHANGES_MAX;
     if (unwatch) {
         epoll_ctl(object->session->epoll, EPOLL_CTL_DEL, object->fd, NULL);
         object->watched = false;
@@ -204,6 +210,7 @@ const struct kind mq_kind = {
     .write = write_mq,
     .express = true,
     .attempt = attempt,
+    .has_room = text_has_room,
     .undo = undo,
     .watch = watch,
     .ready = ready,

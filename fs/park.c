@@ -271,8 +271,57 @@ static void serve_direction(struct object *object, enum direction direction, str
     }
 }
 
-/* Not before those who have waited longer; and those whom it helps are served here, without another thread's waking.
- * Called with the lock held. */
+static bool has_room(const struct parked *parked)
+{
+    const struct kind *kind = parked->object->kind;
+    return kind->has_room && kind->has_room(parked);
+}
+
+/* One more step for those who wait in that direction: who is done, and has no room for more, is off the list. False:
+ * there was nothing to be done for them. */
+static bool help(struct object *object, enum direction direction, struct parked_list *done)
+{
+    bool helped = false;
+    for (struct parked *parked; (parked = TAILQ_FIRST(&object->waiting[direction]));) {
+        parked->for_others = false;
+        int error = attempt_once(parked);
+        helped |= parked->for_others;
+        if (error == -EAGAIN || (!error && has_room(parked)))
+            break;
+        take(parked);
+        end_with(parked, error);
+        TAILQ_INSERT_TAIL(done, parked, link);
+    }
+    return helped;
+}
+
+/*
+ * What is done may be what others wait for in the other direction, who are served here, without another thread's
+ * waking. That may make room for more of it: so a long text goes through a short queue in one go.
+ */
+static int exchange(struct parked *parked, struct parked_list *done)
+{
+    struct object *object = parked->object;
+    const enum direction others = parked->direction == SEND ? RECEIVE : SEND;
+    parked->for_others = false;
+    int error = attempt_once(parked);
+    bool served = parked->for_others;
+    while (parked->for_others && help(object, others, done) && (error == -EAGAIN || has_room(parked))) {
+        parked->for_others = false;
+        error = attempt_once(parked);
+    }
+    struct parked *first = TAILQ_FIRST(&object->waiting[others]);
+    if (first && first->result) {
+        take(first);
+        end_with(first, 0);
+        TAILQ_INSERT_TAIL(done, first, link);
+    }
+    if (served)
+        tell_polls(object, false);
+    return error;
+}
+
+/* Not before those who have waited longer. Called with the lock held. */
 static int attempt_in_turn(struct parked *parked, struct parked_list *done)
 {
     struct object *object = parked->object;
@@ -280,12 +329,7 @@ static int attempt_in_turn(struct parked *parked, struct parked_list *done)
         object_serve_locked(object, false, done);
     if (!TAILQ_EMPTY(&object->waiting[parked->direction]))
         return -EAGAIN;
-    int error = attempt_once(parked);
-    if (parked->for_others) {
-        serve_direction(object, parked->direction == SEND ? RECEIVE : SEND, done);
-        tell_polls(object, false);
-    }
-    return error;
+    return exchange(parked, done);
 }
 
 int park_at_once(struct parked *parked, struct parked_list *done)

@@ -215,6 +215,7 @@ struct object {
     bool watch_unwanted;      /* semaphore: but not this time */
     int fd;                   /* queue: what epoll watches; -1 before the first wait */
     bool watched;             /* queue: in epoll, with a reference */
+    unsigned idle_changes;    /* queue: since somebody waited */
     bool fresh;               /* queue: and nothing has been heard of it yet */
     bool retiring;            /* queue: in session->retired */
     struct object *retired;   /* session->retired_lock */

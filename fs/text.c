@@ -127,17 +127,29 @@ static ssize_t receive_one(struct parked *parked, char *place)
     return size;
 }
 
+static bool takes_many(const struct view *view)
+{
+    return view->text && view->stream;
+}
+
+bool text_has_room(const struct parked *parked)
+{
+    const struct handle *handle = parked->handle;
+    return takes_many(handle->view) && parked->result &&
+           parked->result->size + handle->message_size + TEXT_EXTRA <= parked->size;
+}
+
 int text_receive(struct parked *parked)
 {
     struct handle *handle = parked->handle;
     const struct view *view = handle->view;
     const size_t longest = handle->message_size + TEXT_EXTRA;
-    bool many = view->text && view->stream;
+    bool many = takes_many(view);
     size_t room = many && parked->size > longest ? parked->size : longest;
-    size_t size = 0;
+    size_t size = parked->result ? parked->result->size : 0; /* it goes on */
     ssize_t one = 0;
 
-    struct result *result = result_of(handle, room);
+    struct result *result = parked->result ? parked->result : result_of(handle, room);
     if (!result)
         return -ENOMEM;
     do {
@@ -150,9 +162,9 @@ int text_receive(struct parked *parked)
         result_back(handle, result);
         return one;
     }
+    parked->for_others = !parked->result || parked->result->size < size;
     result->size = size;
     parked->result = result;
-    parked->for_others = size;
     return 0;
 }
 

@@ -13,6 +13,8 @@ int text_send(struct parked *parked);
 int text_send_message(struct parked *parked);
 /* Receives into parked->result as much as its view says: 0 or a negative errno. */
 int text_receive(struct parked *parked);
+/* Whether one that was done can take more. */
+bool text_has_room(const struct parked *parked);
 
 /* Remembers who wrote the beginning of a line. */
 void line_began(struct line *line, pid_t thread, uid_t uid);
