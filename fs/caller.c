@@ -97,10 +97,13 @@ static int assume(fuse_req_t req, struct caller *caller, bool real)
         return error;
     if (real)
         see_real_user(ctx, &more);
+    else if (ctx->uid != more.fsuid)
+        more.capabilities = 0; /* it calls with other credentials than /proc shows */
     error = become(ctx->uid, ctx->gid, &more);
     if (error)
         become_nobody();
     caller->capabilities = more.capabilities;
+    caller->real_uid = more.uid;
     return error;
 }
 
@@ -136,27 +139,6 @@ void caller_forget(void)
 
 /* ---- Making a queue ---- */
 
-/* The caller's limit for queues, in bytes. It is in a file that all may read, for prlimit(2) takes more rights. */
-static struct rlimit queue_limit(pid_t pid)
-{
-    struct rlimit limit;
-    getrlimit(RLIMIT_MSGQUEUE, &limit);
-    char path[32], line[256];
-    snprintf(path, sizeof path, "/proc/%d/limits", pid);
-    FILE *file = fopen(path, "re");
-    if (!file)
-        return limit;
-    static const char name[] = "Max msgqueue size";
-    while (fgets(line, sizeof line, file))
-        if (!strncmp(line, name, strlen(name))) {
-            unsigned long long bytes;
-            bool limited = sscanf(line + strlen(name), "%llu", &bytes) == 1;
-            limit.rlim_cur = limited ? bytes : RLIM_INFINITY;
-        }
-    fclose(file);
-    return limit;
-}
-
 /* The descriptor, or the error; EINTR: the sender ended without a word. */
 static int receive_descriptor(int socket)
 {
@@ -169,17 +151,17 @@ static int receive_descriptor(int socket)
 }
 
 /* The child: async-signal-safe calls only, as other threads may have held any lock. */
-static void become_and_open(const struct caller *caller, struct ipc *ipc, const struct rlimit *limit, const char *name,
-                            int flags, mode_t mode, const struct ipc_mq_attr *attr, int socket)
+static void become_and_open(const struct caller *caller, struct ipc *ipc, rlim_t limit, const char *name, int flags,
+                            mode_t mode, const struct ipc_mq_attr *attr, int socket)
 {
     struct rlimit own;
     getrlimit(RLIMIT_MSGQUEUE, &own);
-    own.rlim_cur = own.rlim_max = limit->rlim_cur < own.rlim_max ? limit->rlim_cur : own.rlim_max;
+    own.rlim_cur = own.rlim_max = limit < own.rlim_max ? limit : own.rlim_max;
     syscall(SYS_setfsuid, 0);
     rights_raise();
     prctl(PR_SET_KEEPCAPS, 1);
     if (setrlimit(RLIMIT_MSGQUEUE, &own) || syscall(SYS_setresgid, caller->gid, caller->gid, caller->gid) ||
-        syscall(SYS_setresuid, caller->uid, caller->uid, caller->uid)) {
+        syscall(SYS_setresuid, caller->real_uid, caller->uid, caller->uid)) {
         const int error = -EPERM;
         send_with_descriptor(socket, &error, sizeof error, -1);
         return;
@@ -198,10 +180,10 @@ int caller_make_queue(const struct caller *caller, struct ipc *ipc, const char *
     int sockets[2];
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets))
         return -errno;
-    struct rlimit limit = queue_limit(caller->pid);
+    rlim_t limit = limit_of_process(caller->pid, RLIMIT_MSGQUEUE, "Max msgqueue size");
     pid_t pid = fork();
     if (pid == 0) {
-        become_and_open(caller, ipc, &limit, name, flags, mode, attr, sockets[1]);
+        become_and_open(caller, ipc, limit, name, flags, mode, attr, sockets[1]);
         _exit(0);
     }
     int result = -errno;

@@ -18,6 +18,7 @@ struct caller {
     gid_t gid;
     pid_t pid; /* of the thread that called; alive until the request is answered */
     uint64_t capabilities;
+    uid_t real_uid;
 };
 
 /*

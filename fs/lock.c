@@ -331,7 +331,9 @@ static void end_in_kernel(void *arg)
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
     pthread_mutex_lock(&session->locks.lock);
     int error = wait->error == 0 || wait->error == -EINTR ? attempt(wait) : wait->error;
-    end_wait(wait, error == -EAGAIN ? -EINTR : error);
+    if (error == -EAGAIN) /* EINTR without a signal gets out of the kernel as what it is not to be seen as */
+        error = wait->interrupted ? -EINTR : -ENOTCONN;
+    end_wait(wait, error);
     TAILQ_INSERT_TAIL(&done, wait, link);
     try_again(file, &done);
     put_file(file);

@@ -214,13 +214,12 @@ static void tear_down(struct session *session)
     close(session->bell);
 }
 
-/* Every open queue is a descriptor. */
-static void raise_limit(void)
+static void raise_limit(int resource)
 {
     struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+    if (getrlimit(resource, &limit) == 0) {
         limit.rlim_cur = limit.rlim_max;
-        setrlimit(RLIMIT_NOFILE, &limit);
+        setrlimit(resource, &limit);
     }
 }
 
@@ -308,7 +307,8 @@ static int run(const struct settings *settings, struct fuse_args *args)
     if (mountpoint && check_device() && check_proc()) {
         session.no_passthrough = settings->no_passthrough;
         session.debug = settings->debug;
-        raise_limit();
+        raise_limit(RLIMIT_NOFILE); /* every open queue is a descriptor */
+        raise_limit(RLIMIT_FSIZE);  /* callers have limits of their own */
         int error = set_up(&session);
         if (error) {
             explain(error);

@@ -11,6 +11,7 @@
 #include "lock.h"
 #include "lookup.h"
 #include "passthrough.h"
+#include "rights.h"
 #include "status.h"
 
 #include <limits.h>
@@ -34,6 +35,16 @@ static struct node *node_in(fuse_req_t req, fuse_ino_t number)
 static struct handle *handle_in(const struct fuse_file_info *fi)
 {
     return (struct handle *)(uintptr_t)fi->fh;
+}
+
+/* What takes no right is the mount's users' all the same. True: it was answered. */
+static bool refuse(fuse_req_t req)
+{
+    const struct session *session = session_of(req);
+    if (session->everyone || fuse_req_ctx(req)->uid == session->owner)
+        return false;
+    fuse_reply_err(req, EACCES);
+    return true;
 }
 
 /* ---- Attributes ---- */
@@ -347,6 +358,7 @@ static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset,
 {
     (void)ino;
     struct handle *handle = handle_in(fi);
+    rights_lower(); /* set-user-ID must not survive */
     if (!handle->kind->plain)
         fuse_reply_err(req, EOPNOTSUPP);
     else
@@ -378,6 +390,7 @@ static void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t offset_i
         fuse_reply_err(req, EOPNOTSUPP);
         return;
     }
+    rights_lower();
     ssize_t n = copy_file_range(in->fd, &offset_in, out->fd, &offset_out, size, flags);
     if (n < 0)
         fuse_reply_err(req, errno);
@@ -417,6 +430,8 @@ static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
     (void)ino;
+    if (refuse(req))
+        return;
     struct listing *listing = listing_new();
     if (!listing) {
         fuse_reply_err(req, ENOMEM);
@@ -446,6 +461,8 @@ static void op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t of
 
 static void op_statfs(fuse_req_t req, fuse_ino_t ino)
 {
+    if (refuse(req))
+        return;
     struct node *node = node_in(req, ino);
     struct statvfs st = {.f_bsize = 4096, .f_frsize = 4096, .f_namemax = NAME_MAX};
     int error = 0;
@@ -487,6 +504,8 @@ static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t
 static void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 {
     char names[ATTR_LIST_SIZE];
+    if (refuse(req))
+        return;
     reply_value(req, names, attr_list(node_in(req, ino), names), size);
 }
 

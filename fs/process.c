@@ -84,14 +84,50 @@ bool proc_is_ours(void)
     return ours;
 }
 
+/* Do two processes' files of /proc say the same, its and ours? */
+static bool same_file_of(pid_t thread, const char *name)
+{
+    char path[64], our_room[4096], its_room[4096];
+    snprintf(path, sizeof path, "/proc/self/%s", name);
+    char *ours = read_whole(path, our_room, sizeof our_room);
+    snprintf(path, sizeof path, "/proc/%d/%s", thread, name);
+    char *its = read_whole(path, its_room, sizeof its_room);
+    bool same = ours && its && !strcmp(ours, its);
+    if (ours != our_room)
+        free(ours);
+    if (its != its_room)
+        free(its);
+    return same;
+}
+
 static bool in_our_user_namespace(pid_t thread)
 {
     static __thread struct stat ours; /* it stays */
     struct stat its;
     char path[64];
     snprintf(path, sizeof path, "/proc/%d/ns/user", thread);
-    return (ours.st_ino || stat("/proc/self/ns/user", &ours) == 0) && stat(path, &its) == 0 &&
-           ours.st_ino == its.st_ino && ours.st_dev == its.st_dev;
+    if (!ours.st_ino && stat("/proc/self/ns/user", &ours))
+        return false;
+    if (stat(path, &its) == 0)
+        return ours.st_ino == its.st_ino && ours.st_dev == its.st_dev;
+    /* Without CAP_SYS_PTRACE. Capabilities are good for the ids that are mapped, so the same ids do. */
+    return same_file_of(thread, "uid_map") && same_file_of(thread, "gid_map");
+}
+
+rlim_t limit_of_process(pid_t pid, int resource, const char *name)
+{
+    struct rlimit limit;
+    char path[64], room[4096];
+    unsigned long long bytes;
+    getrlimit(resource, &limit);
+    snprintf(path, sizeof path, "/proc/%d/limits", pid);
+    char *text = read_whole(path, room, sizeof room);
+    const char *value = text ? find_field(text, name) : NULL;
+    if (value)
+        limit.rlim_cur = sscanf(value, "%llu", &bytes) == 1 ? bytes : RLIM_INFINITY;
+    if (text != room)
+        free(text);
+    return limit.rlim_cur;
 }
 
 static int parse_groups(const char *text, struct credentials *credentials)

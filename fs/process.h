@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/resource.h>
 #include <sys/types.h>
 
 /* Is /proc that of our pid namespace, so that a number means the same there and here? */
@@ -23,6 +24,10 @@ struct credentials {
 };
 /* EACCES: the thread is not to be seen from our pid namespace. ENOMEM. On failure nothing is to be freed. */
 int credentials_of_thread(pid_t thread, struct credentials *credentials);
+
+/* A process's soft limit, in bytes. `name` is what proc_pid_limits(5) calls it: that file is for all to read, where
+ * prlimit(2) takes more rights. Where it is not to be found out it is our own. */
+rlim_t limit_of_process(pid_t pid, int resource, const char *name);
 
 /* The wait(2) status with which the process of a pidfd has ended or is about to; 0 where it runs or nobody knows. */
 int process_status(int pidfd);
