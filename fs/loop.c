@@ -1,5 +1,6 @@
 #include "loop.h"
 #include "express.h"
+#include "follow.h"
 #include "kind.h"
 #include "recent.h"
 
@@ -169,8 +170,9 @@ static bool await_request(struct loop *loop)
 }
 
 /* The next request. 0: the end, or a negative errno. EAGAIN: it is not our turn any more. */
-static int next_request(struct loop *loop, struct fuse_buf *buffer, unsigned *at_once)
+static int next_request(struct loop *loop, struct fuse_buf *buffer, unsigned *at_once, bool *slept)
 {
+    *slept = false;
     int size = receive(loop, buffer);
     if (size != -EAGAIN) {
         if (++*at_once % BACKLOG == 0)
@@ -186,6 +188,7 @@ static int next_request(struct loop *loop, struct fuse_buf *buffer, unsigned *at
             return size;
         if (!await_request(loop))
             return 0;
+        *slept = true;
         size = receive(loop, buffer);
         if (size > 0 && monotonic_now() - began < loop->spin)
             __atomic_fetch_add(&loop->chances, 1, __ATOMIC_RELAXED);
@@ -232,11 +235,14 @@ static void read_requests(struct loop *loop, struct fuse_buf *buffer)
     while (!fuse_session_exited(session->fuse)) {
         if (++count % BACKLOG == 0)
             recent_expire(session);
-        int size = next_request(loop, buffer, &at_once);
+        bool slept;
+        int size = next_request(loop, buffer, &at_once, &slept);
         if (size == -EAGAIN)
             return;
         if (size <= 0)
             break;
+        if (slept)
+            follow(((const struct fuse_in_header *)buffer->mem)->pid);
         bool keep = !may_take_long(session, buffer);
         if (!keep)
             pass_turn(loop);

@@ -1,4 +1,5 @@
 /* Message queues as files: a read receives, a write sends. */
+#include "follow.h"
 #include "kind.h"
 #include "rights.h"
 #include "text.h"
@@ -195,7 +196,9 @@ void queue_changed(struct object *object)
         object->watched = false;
     }
     pthread_mutex_unlock(&object->lock);
-    parked_finish_all(&done);
+    pid_t woken = parked_finish_all(&done);
+    if (woken)
+        follow(woken);
     if (unwatch)
         object_release(object);
 }

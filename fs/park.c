@@ -167,14 +167,17 @@ static void finish(struct parked *parked)
     let_go(parked);
 }
 
-void parked_finish_all(struct parked_list *done)
+pid_t parked_finish_all(struct parked_list *done)
 {
+    pid_t thread = 0;
     for (struct parked *parked; (parked = TAILQ_FIRST(done));) {
         TAILQ_REMOVE(done, parked, link);
+        thread = parked->thread;
         if (parked->req)
             fuse_req_interrupt_func(parked->req, NULL, NULL);
         finish(parked);
     }
+    return thread;
 }
 
 /* It ends, perhaps before all is done; but what was done is done, and counts. Called with the lock held. */

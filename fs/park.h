@@ -70,7 +70,8 @@ void park_receive(fuse_req_t req, struct handle *handle, size_t size);
  * anything is. Called with the lock held; what is done is put in `done`, for parked_finish_all after its release.
  */
 void object_serve_locked(struct object *object, bool changed, struct parked_list *done);
-void parked_finish_all(struct parked_list *done);
+/* Answers. One of the threads that were woken, 0 for none. */
+pid_t parked_finish_all(struct parked_list *done);
 /* Ends every wait on an object, with an error. Called with the lock held. */
 void object_fail_locked(struct object *object, int error, struct parked_list *done);
 

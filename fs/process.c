@@ -130,6 +130,23 @@ rlim_t limit_of_process(pid_t pid, int resource, const char *name)
     return limit.rlim_cur;
 }
 
+int core_of_thread(pid_t thread)
+{
+    enum { FIELD = 39, AFTER_NAME = 2 };
+    char path[64], room[1024];
+    snprintf(path, sizeof path, "/proc/%d/stat", thread);
+    char *text = read_whole(path, room, sizeof room);
+    /* The name may hold anything, and is in brackets. */
+    const char *place = text ? strrchr(text, ')') : NULL;
+    for (int field = AFTER_NAME; place && field < FIELD; field++)
+        if ((place = strchr(place, ' ')))
+            place++;
+    int core = place ? atoi(place) : -1;
+    if (text != room)
+        free(text);
+    return core;
+}
+
 static int parse_groups(const char *text, struct credentials *credentials)
 {
     const size_t length = strcspn(text, "\n");

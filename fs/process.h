@@ -29,6 +29,9 @@ int credentials_of_thread(pid_t thread, struct credentials *credentials);
  * prlimit(2) takes more rights. Where it is not to be found out it is our own. */
 rlim_t limit_of_process(pid_t pid, int resource, const char *name);
 
+/* The core that a thread ran on last (proc_pid_stat(5)), or -1. */
+int core_of_thread(pid_t thread);
+
 /* The wait(2) status with which the process of a pidfd has ended or is about to; 0 where it runs or nobody knows. */
 int process_status(int pidfd);
 

@@ -1,4 +1,5 @@
 /* Semaphores as files: a read waits, a write posts. */
+#include "follow.h"
 #include "kind.h"
 
 #include <ctype.h>
@@ -138,7 +139,9 @@ static bool posted(void *arg)
     if (stop)
         object->watch = NULL;
     pthread_mutex_unlock(&object->lock);
-    parked_finish_all(&done);
+    pid_t woken = parked_finish_all(&done);
+    if (woken)
+        follow(woken);
     if (stop)
         object_release(object);
     return !stop;
