@@ -178,9 +178,12 @@ int caller_make_queue(const struct caller *caller, struct ipc *ipc, const char *
     if (!caller->session->everyone)
         return ipc_mq_open(ipc, name, flags, mode, attr);
     int sockets[2];
+    rlim_t limit;
+    int error = limit_of_process(caller->pid, "Max msgqueue size", &limit);
+    if (error)
+        return error;
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets))
         return -errno;
-    rlim_t limit = limit_of_process(caller->pid, RLIMIT_MSGQUEUE, "Max msgqueue size");
     pid_t pid = fork();
     if (pid == 0) {
         become_and_open(caller, ipc, limit, name, flags, mode, attr, sockets[1]);

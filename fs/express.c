@@ -1,4 +1,5 @@
 #include "express.h"
+#include "device.h"
 #include "kind.h"
 
 #include <linux/fuse.h>
@@ -10,7 +11,7 @@ static int reply(struct session *session, uint64_t unique, int error, const void
 {
     struct fuse_out_header header = {.len = sizeof header + size, .error = error, .unique = unique};
     struct iovec iov[] = {{&header, sizeof header}, {(void *)data, size}};
-    return writev(fuse_session_fd(session->fuse), iov, size ? 2 : 1) < 0 ? -errno : 0;
+    return writev(device_fd(session), iov, size ? 2 : 1) < 0 ? -errno : 0;
 }
 
 static void answer(struct parked *parked, uint64_t unique, int error)

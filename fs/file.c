@@ -81,7 +81,9 @@ static int make_text(struct node *node, content_writer *write, struct result **m
     if (!out)
         return -ENOMEM;
     int error = write(node, out);
-    if (fclose(out) && !error)
+    /* A stream that could not grow says so to fflush, but not to fclose. */
+    bool cut = fflush(out) || ferror(out);
+    if ((fclose(out) || cut || !text) && !error)
         error = -ENOMEM;
     struct result *result = error ? NULL : result_new(size);
     if (result)

@@ -1,9 +1,12 @@
 #include "lock.h"
+#include "device.h"
 #include "kind.h"
 #include "rights.h"
 #include "share.h"
 
 #include <search.h>
+#include <setjmp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,6 +28,7 @@ struct lock_owner {
 struct lock_wait {
     TAILQ_ENTRY(lock_wait) link;
     struct lock_file *file;
+    unsigned device; /* by which it came */
     fuse_req_t req;
     struct handle *handle;
     struct lock_owner *owner; /* NULL: flock(2) */
@@ -278,6 +282,7 @@ static void end_wait(struct lock_wait *wait, int error)
     TAILQ_REMOVE(&wait->file->waits, wait, link);
     wait->waiting = false;
     wait->error = error;
+    device_waits(wait->file->session, wait->device, -1);
     if (wait->owner)
         leave_owner(wait->owner);
 }
@@ -301,12 +306,20 @@ static void try_again(struct lock_file *file, struct lock_waits *done)
     }
 }
 
+static void reply(struct lock_wait *wait)
+{
+    const unsigned before = device_now();
+    device_use(wait->device);
+    fuse_reply_err(wait->req, -wait->error);
+    device_use(before);
+    free(wait);
+}
+
 /* Without the lock: libfuse's own of the request comes first (park.c). */
 static void answer(struct lock_wait *wait)
 {
     fuse_req_interrupt_func(wait->req, NULL, NULL);
-    fuse_reply_err(wait->req, -wait->error);
-    free(wait);
+    reply(wait);
 }
 
 static void answer_all(struct lock_waits *done)
@@ -321,14 +334,12 @@ static void answer_all(struct lock_waits *done)
  * The thread of a wait has got the lock, or was cancelled: perhaps just after it had got it, so one more attempt
  * tells what it has.
  */
-static void end_in_kernel(void *arg)
+static void end_in_kernel(struct lock_wait *wait)
 {
-    struct lock_wait *wait = arg;
     struct lock_file *file = wait->file;
     struct session *session = file->session;
     struct lock_waits done = TAILQ_HEAD_INITIALIZER(done);
 
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
     pthread_mutex_lock(&session->locks.lock);
     int error = wait->error == 0 || wait->error == -EINTR ? attempt(wait) : wait->error;
     if (error == -EAGAIN) /* EINTR without a signal gets out of the kernel as what it is not to be seen as */
@@ -345,14 +356,32 @@ static void end_in_kernel(void *arg)
     pthread_mutex_unlock(&session->locks.lock);
 }
 
+/* Not pthread_cancel, for which glibc needs a library and a descriptor at that moment, and without ends the process. */
+#define CANCEL SIGUSR1
+static __thread sigjmp_buf *volatile landing;
+
+static void on_cancel(int number, siginfo_t *info, void *context)
+{
+    (void)number, (void)context;
+    if (landing && info->si_code == SI_TKILL)
+        siglongjmp(*landing, 1);
+}
+
 static void *wait_in_kernel(void *arg)
 {
     struct lock_wait *wait = arg;
-    pthread_cleanup_push(end_in_kernel, wait);
-    pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, NULL);
-    wait->error = take(wait, true);
-    pthread_setcanceltype(PTHREAD_CANCEL_DEFERRED, NULL);
-    pthread_cleanup_pop(1);
+    sigjmp_buf here; /* with the signal blocked, as in all threads */
+    sigset_t cancel;
+    sigemptyset(&cancel);
+    sigaddset(&cancel, CANCEL);
+    if (!sigsetjmp(here, 1)) {
+        landing = &here;
+        pthread_sigmask(SIG_UNBLOCK, &cancel, NULL);
+        wait->error = take(wait, true);
+        pthread_sigmask(SIG_BLOCK, &cancel, NULL);
+    }
+    landing = NULL;
+    end_in_kernel(wait);
     return NULL;
 }
 
@@ -367,14 +396,12 @@ static void on_interrupt(fuse_req_t req, void *data)
     if (ours)
         end_wait(wait, -EINTR);
     else if (wait->waiting)
-        pthread_cancel(wait->thread);
+        pthread_kill(wait->thread, CANCEL);
     if (ours)
         put_file(wait->file);
     pthread_mutex_unlock(&session->locks.lock);
-    if (ours) {
-        fuse_reply_err(req, EINTR);
-        free(wait);
-    }
+    if (ours)
+        reply(wait);
 }
 
 /* ---- Requests ---- */
@@ -386,6 +413,7 @@ static struct lock_wait *wait_new(fuse_req_t req, struct handle *handle)
         fuse_reply_err(req, ENOMEM);
         return NULL;
     }
+    wait->device = device_now();
     wait->req = req;
     wait->handle = handle;
     return wait;
@@ -401,6 +429,7 @@ static int wait_in_line(struct lock_wait *wait)
         return error;
     TAILQ_INSERT_TAIL(&wait->file->waits, wait, link);
     wait->waiting = true;
+    device_waits(wait->file->session, wait->device, 1);
     if (wait->owner)
         wait->owner->waits++;
     error = see_to(wait);
@@ -566,6 +595,9 @@ void locks_setup(struct session *session)
 {
     pthread_mutex_init(&session->locks.lock, NULL);
     pthread_cond_init(&session->locks.ended, NULL);
+    struct sigaction action = {.sa_sigaction = on_cancel, .sa_flags = SA_SIGINFO};
+    sigemptyset(&action.sa_mask);
+    sigaction(CANCEL, &action, NULL);
 }
 
 static void end_file(const void *node, VISIT visit, void *arg)
@@ -577,7 +609,7 @@ static void end_file(const void *node, VISIT visit, void *arg)
     for (struct lock_wait *wait = TAILQ_FIRST(&file->waits), *next; wait; wait = next) {
         next = TAILQ_NEXT(wait, link);
         if (wait->threaded) {
-            pthread_cancel(wait->thread);
+            pthread_kill(wait->thread, CANCEL);
         } else {
             end_wait(wait, -ENOTCONN);
             TAILQ_INSERT_TAIL(done, wait, link);

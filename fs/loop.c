@@ -1,4 +1,5 @@
 #include "loop.h"
+#include "device.h"
 #include "express.h"
 #include "follow.h"
 #include "kind.h"
@@ -17,7 +18,8 @@ enum { WORKERS_MIN = 4, WORKERS_MAX = 7 };
 enum {
     BACKLOG = 64, /* requests that were there at once, one after the other, before another reader is called */
     LONG_TRANSFER = 64 << 10, /* bytes */
-    TRIALS_APART = 4096,      /* at most so many chances are let pass before it is tried again whether spinning helps */
+    MEMORY_MILLISECONDS = 20,
+    TRIALS_APART = 4096, /* at most so many chances are let pass before it is tried again whether spinning helps */
 };
 
 struct loop {
@@ -104,6 +106,7 @@ static void end(struct loop *loop)
 static int receive(struct loop *loop, struct fuse_buf *buffer)
 {
     int size;
+    device_choose(loop->session);
     do
         size = fuse_session_receive_buf(loop->session->fuse, buffer);
     while (size == -EINTR);
@@ -239,8 +242,15 @@ static void read_requests(struct loop *loop, struct fuse_buf *buffer)
         int size = next_request(loop, buffer, &at_once, &slept);
         if (size == -EAGAIN)
             return;
-        if (size <= 0)
+        if (size == -ENOMEM) { /* for the buffer: others have theirs, or there will be some */
+            pass_turn(loop);
+            poll(NULL, 0, MEMORY_MILLISECONDS);
+            return;
+        }
+        if (size <= 0) {
+            __atomic_store_n(&session->failure, size, __ATOMIC_SEQ_CST);
             break;
+        }
         if (slept)
             follow(((const struct fuse_in_header *)buffer->mem)->pid);
         bool keep = !may_take_long(session, buffer);

@@ -1,4 +1,5 @@
 /* The command: ipcfs [options] [SOURCE] MOUNTPOINT. */
+#include "device.h"
 #include "lock.h"
 #include "loop.h"
 #include "notifier.h"
@@ -113,6 +114,8 @@ static int on_argument(void *data, const char *arg, int key, struct fuse_args *r
     /* As mount(8) has it: a source comes first. It is any word, and means nothing. */
     free(settings->mountpoint);
     settings->mountpoint = strdup(arg);
+    if (!settings->mountpoint)
+        fprintf(stderr, "ipcfs: %s\n", strerror(ENOMEM));
     return settings->mountpoint ? 0 : -1;
 }
 
@@ -203,6 +206,7 @@ static int set_up(struct session *session)
 
 static void tear_down(struct session *session)
 {
+    devices_close(session);
     recent_clear(session);
     nodes_free(session);
     notifier_free(session);

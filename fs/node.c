@@ -96,6 +96,7 @@ void nodes_free(struct session *session)
     /* An unmount forgets everything without a word, and the files that somebody has open too. */
     for (size_t i = 0; i < session->nodes_size; i++)
         for (struct node *node; (node = LIST_FIRST(&session->nodes[i]));) {
+            node->refs++; /* a handle may have the last one */
             while (node->handles)
                 handle_free(node->handles);
             destroy(node);

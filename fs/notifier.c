@@ -203,12 +203,13 @@ static void add_firing(struct notifier *notifier, uint64_t id, pid_t pid, uid_t 
     struct registration *registration;
     LIST_FOREACH (registration, &notifier->registrations, link)
         if (registration->id == id)
-            close_in_notifier(notifier, registration);
-    struct firing *firing = malloc(sizeof *firing);
-    if (!firing)
+            break;
+    if (!registration || !registration->firing)
         return;
-    *firing = (struct firing){.id = id, .pid = pid, .uid = uid};
-    STAILQ_INSERT_TAIL(&notifier->firings, firing, link);
+    close_in_notifier(notifier, registration);
+    *registration->firing = (struct firing){.id = id, .pid = pid, .uid = uid};
+    STAILQ_INSERT_TAIL(&notifier->firings, registration->firing, link);
+    registration->firing = NULL;
 }
 
 /* Takes in what the notifier has said. A signal that names us was set off by a send of `pid`. Called with the lock
@@ -287,6 +288,9 @@ pid_t notifier_owner(struct session *session, const struct stat *st)
 int notifier_add(struct session *session, struct registration *registration, int fd)
 {
     struct notifier *notifier = session->notifier;
+    registration->firing = malloc(sizeof *registration->firing); /* the message comes whether there is memory or not */
+    if (!registration->firing)
+        return -ENOMEM;
     pthread_mutex_lock(&notifier->lock);
     int error = notifier->pid ? 0 : start(session);
     catch_up(session, 0, 0);
@@ -307,6 +311,8 @@ int notifier_add(struct session *session, struct registration *registration, int
         __atomic_add_fetch(&notifier->count, 1, __ATOMIC_SEQ_CST);
     }
     pthread_mutex_unlock(&notifier->lock);
+    if (error)
+        free(registration->firing);
     return error;
 }
 
@@ -316,6 +322,7 @@ void notifier_remove(struct session *session, struct registration *registration)
     pthread_mutex_lock(&notifier->lock);
     close_in_notifier(notifier, registration);
     LIST_REMOVE(registration, link);
+    free(registration->firing);
     __atomic_sub_fetch(&notifier->count, 1, __ATOMIC_SEQ_CST);
     pthread_mutex_unlock(&notifier->lock);
 }

@@ -26,6 +26,7 @@ struct registration {
     bool fired;      /* object->lock: a message has come, from: */
     pid_t sender;    /* or LOST */
     uid_t sender_uid;
+    struct firing *firing;         /* notifier->lock: memory for it, until it is used */
     LIST_ENTRY(registration) link; /* notifier->lock */
 };
 

@@ -526,6 +526,7 @@ static void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 static void op_init(void *userdata, struct fuse_conn_info *conn)
 {
     struct session *session = userdata;
+    session->initialized = true;
     conn->want |= conn->capable & (FUSE_CAP_DONT_MASK | FUSE_CAP_ATOMIC_O_TRUNC);
     /* Copying small messages through a pipe costs more than it saves. */
     conn->want &= ~(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);

@@ -9,6 +9,7 @@
  * which then finds the request taken and leaves it alone.
  */
 #include "park.h"
+#include "device.h"
 #include "kind.h"
 
 #include <errno.h>
@@ -45,7 +46,8 @@ struct parked *parked_new(fuse_req_t req, struct handle *handle, enum direction 
             fuse_reply_err(req, ENOMEM);
         return NULL;
     }
-    *parked = (struct parked){.req = req,
+    *parked = (struct parked){.device = device_now(),
+                              .req = req,
                               .handle = handle,
                               .object = handle->object,
                               .direction = direction,
@@ -120,6 +122,7 @@ static void take(struct parked *parked)
     TAILQ_REMOVE(&object->waiting[parked->direction], parked, link);
     object->waiting_count[parked->direction]--;
     parked->waiting = false;
+    device_waits(object->session, parked->device, -1);
     if (parked->deadline >= 0 && timers_remove(&object->session->timers, parked))
         __atomic_sub_fetch(&parked->refs, 1, __ATOMIC_ACQ_REL);
 }
@@ -154,6 +157,8 @@ static void answer_read(struct parked *parked)
 /* Answers. Without object->lock, and with no interrupt function set or while it runs. */
 static void finish(struct parked *parked)
 {
+    const unsigned before = device_now();
+    device_use(parked->device);
     if (parked->req) {
         if (parked->error)
             fuse_reply_err(parked->req, -parked->error);
@@ -164,6 +169,7 @@ static void finish(struct parked *parked)
     } else {
         handle_free(parked->handle);
     }
+    device_use(before);
     let_go(parked);
 }
 
@@ -223,6 +229,7 @@ static int wait_in_line(struct parked *parked)
     TAILQ_INSERT_TAIL(&object->waiting[parked->direction], parked, link);
     object->waiting_count[parked->direction]++;
     parked->waiting = true;
+    device_waits(object->session, parked->device, 1);
     int error = object->kind->watch(object);
     if (error)
         take(parked);

@@ -19,8 +19,9 @@ void result_back(struct handle *handle, struct result *result);
 void result_release(struct result *result); /* may be NULL */
 
 struct parked {
-    fuse_req_t req; /* NULL: nobody waits for the answer, and the handle goes with it */
-    pid_t thread;   /* whose it is */
+    unsigned device; /* by which it came */
+    fuse_req_t req;  /* NULL: nobody waits for the answer, and the handle goes with it */
+    pid_t thread;    /* whose it is */
     uid_t uid;
     struct handle *handle;
     struct object *object; /* with a reference */

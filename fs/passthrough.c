@@ -1,4 +1,5 @@
 #include "passthrough.h"
+#include "device.h"
 #include "kind.h"
 #include "rights.h"
 
@@ -94,13 +95,15 @@ void passthrough_end(struct handle *handle)
 #define INIT_PASSTHROUGH (1U << (37 - 32)) /* in flags2 */
 #define INIT_OUT_DEPTH 36 /* where max_stack_depth is, in bytes from the beginning of struct fuse_init_out */
 #define OPEN_PASSTHROUGH (1U << 7)
+#define INTERRUPT 1U /* the bit of unique that says that the request is an interrupt */
 
 #define NATIVE (FUSE_VERSION >= FUSE_MAKE_VERSION(3, 17)) /* libfuse has passthrough */
 
 static ssize_t read_request(int fd, void *buffer, size_t size, void *userdata)
 {
+    (void)fd;
     struct session *session = userdata;
-    ssize_t n = read(fd, buffer, size);
+    ssize_t n = read(device_fd(session), buffer, size);
     if (n < 0 && errno == ECONNABORTED) /* a request was being taken when the connection was cut */
         errno = ENODEV;
     if (session->init_unique || n < (ssize_t)(sizeof(struct fuse_in_header) + sizeof(struct fuse_init_in)))
@@ -133,17 +136,24 @@ static void amend_init(struct session *session, struct fuse_init_out *out, size_
 
 static ssize_t write_reply(int fd, struct iovec *iov, int count, void *userdata)
 {
+    (void)fd;
     struct session *session = userdata;
-    const struct fuse_out_header *header = iov[0].iov_base;
+    struct fuse_out_header *header = iov[0].iov_base;
+    /* Memory was short: the kernel says it again then, but forgets it for other errors. */
+    if (header->unique & INTERRUPT && header->error == -ENOMEM)
+        header->error = -EAGAIN;
+    if (header->unique & INTERRUPT)
+        return device_write_to_all(session, iov, count);
     if (!session->init_answered && header->unique == session->init_unique && !header->error && count > 1) {
         session->init_answered = true;
         amend_init(session, iov[1].iov_base, iov[1].iov_len);
     }
-    return writev(fd, iov, count);
+    return writev(device_fd(session), iov, count);
 }
 
 int passthrough_setup(struct session *session)
 {
+    devices_setup(session);
     static const struct fuse_custom_io io = {.read = read_request, .writev = write_reply};
     return fuse_session_custom_io(session->fuse, &io, fuse_session_fd(session->fuse));
 }

@@ -66,6 +66,12 @@ static char *read_whole(const char *path, char *room, size_t size)
     return text;
 }
 
+/* The error where that failed. */
+static int why_unread(void)
+{
+    return errno == ENOMEM || errno == EMFILE || errno == ENFILE ? -errno : -EACCES;
+}
+
 /* What follows a key that begins a line. */
 static const char *find_field(const char *text, const char *key)
 {
@@ -114,20 +120,20 @@ static bool in_our_user_namespace(pid_t thread)
     return same_file_of(thread, "uid_map") && same_file_of(thread, "gid_map");
 }
 
-rlim_t limit_of_process(pid_t pid, int resource, const char *name)
+int limit_of_process(pid_t pid, const char *name, rlim_t *limit)
 {
-    struct rlimit limit;
     char path[64], room[4096];
     unsigned long long bytes;
-    getrlimit(resource, &limit);
     snprintf(path, sizeof path, "/proc/%d/limits", pid);
     char *text = read_whole(path, room, sizeof room);
-    const char *value = text ? find_field(text, name) : NULL;
+    if (!text)
+        return why_unread();
+    const char *value = find_field(text, name);
     if (value)
-        limit.rlim_cur = sscanf(value, "%llu", &bytes) == 1 ? bytes : RLIM_INFINITY;
+        *limit = sscanf(value, "%llu", &bytes) == 1 ? bytes : RLIM_INFINITY;
     if (text != room)
         free(text);
-    return limit.rlim_cur;
+    return value ? 0 : -EACCES;
 }
 
 int core_of_thread(pid_t thread)
@@ -173,10 +179,9 @@ int credentials_of_thread(pid_t thread, struct credentials *credentials)
     char path[64], room[4096];
     *credentials = (struct credentials){.groups = NULL};
     snprintf(path, sizeof path, "/proc/%d/status", thread);
-    errno = EACCES;
     char *text = read_whole(path, room, sizeof room);
     if (!text)
-        return errno == ENOMEM || errno == EMFILE || errno == ENFILE ? -errno : -EACCES;
+        return why_unread();
     const char *uids = find_field(text, "\nUid:"), *groups = find_field(text, "\nGroups:"),
                *permitted = find_field(text, "\nCapPrm:"), *capabilities = find_field(text, "\nCapEff:");
     bool whole = uids && groups && permitted && capabilities &&

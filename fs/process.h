@@ -26,8 +26,8 @@ struct credentials {
 int credentials_of_thread(pid_t thread, struct credentials *credentials);
 
 /* A process's soft limit, in bytes. `name` is what proc_pid_limits(5) calls it: that file is for all to read, where
- * prlimit(2) takes more rights. Where it is not to be found out it is our own. */
-rlim_t limit_of_process(pid_t pid, int resource, const char *name);
+ * prlimit(2) takes more rights. 0, or as for credentials_of_thread. */
+int limit_of_process(pid_t pid, const char *name, rlim_t *limit);
 
 /* The core that a thread ran on last (proc_pid_stat(5)), or -1. */
 int core_of_thread(pid_t thread);

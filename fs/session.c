@@ -67,8 +67,8 @@ int session_begin(struct session *session)
     free(buffer.mem);
     if (size < 0)
         return size;
-    /* It was not to libfuse's liking, who has said why; or unmounted already. */
-    return fuse_session_exited(session->fuse) ? -EPROTO : 0;
+    /* It was not to libfuse's liking, who has said why; or unmounted already; or there was no memory for it. */
+    return fuse_session_exited(session->fuse) ? -EPROTO : session->initialized ? 0 : -ENOMEM;
 }
 
 /* ---- The main thread ---- */
@@ -129,8 +129,10 @@ int session_serve(struct session *session)
         error = watch_descriptor(session, signals, WAKE_SIGNAL);
     if (!error)
         error = loop_start(session);
-    if (!error)
+    if (!error) {
         run(session, signals);
+        error = __atomic_load_n(&session->failure, __ATOMIC_SEQ_CST);
+    }
 
     fuse_session_exit(session->fuse);
     loop_end(session);

@@ -63,6 +63,15 @@ struct locks {
     pthread_cond_t ended; /* one of them has */
 };
 
+/* device.c: descriptors by which requests come. */
+enum { DEVICES_MAX = 64 };
+struct devices {
+    pthread_mutex_t lock; /* to add one */
+    unsigned count;       /* atomic */
+    int fds[DEVICES_MAX];
+    unsigned waiting[DEVICES_MAX]; /* atomic: requests that came by it and wait */
+};
+
 /* share.c: how many descriptors there are for whom. */
 struct shares {
     pthread_mutex_t lock; /* protects all of it */
@@ -97,7 +106,7 @@ struct session {
     bool debug;              /* an option: libfuse shows each request */
     /* passthrough.c: of the first request. */
     uint64_t init_unique, offered;
-    bool agreed, init_answered;
+    bool agreed, init_answered, initialized;
 
     pthread_mutex_t nodes_lock; /* protects the table, and refs, name and handles of every node */
     struct node root;
@@ -112,6 +121,7 @@ struct session {
     struct locks locks;
     struct recent recent;
     struct shares shares;
+    struct devices devices;
     struct loop *loop;
     unsigned spin; /* loop.c: microseconds, an option */
 
@@ -126,7 +136,8 @@ struct session {
     int bell;      /* an eventfd, for what only the main thread may do */
     pthread_mutex_t retired_lock;
     struct object *retired; /* watched by epoll and to be let go of; retired_lock */
-    bool ended;             /* atomic: the kernel has closed the connection */
+    bool ended;             /* atomic: the kernel has closed the connection, or: */
+    int failure;            /* atomic: a negative errno, why no request can be had any more */
 
     struct notifier *notifier; /* notify.c */
 };

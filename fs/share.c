@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 
-enum { RESERVE = 64 }; /* the daemon's own, and those that an operation needs for a moment */
+enum { RESERVE = 128 }; /* the daemon's own, and those that an operation needs for a moment */
 
 struct share {
     uid_t uid;

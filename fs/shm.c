@@ -11,11 +11,11 @@ static int resize(const struct handle *handle, int fd, const struct caller *call
 {
     const int64_t size = handle->view->size;
     int64_t now = ipc_shm_size(fd);
-    if (now < 0)
-        return (int)now;
-    if (size > now && (uint64_t)size > limit_of_process(caller->pid, RLIMIT_FSIZE, "Max file size"))
-        return -EFBIG;
-    return ipc_shm_resize(fd, size);
+    rlim_t limit;
+    int error = now < 0 ? (int)now : limit_of_process(caller->pid, "Max file size", &limit);
+    if (error)
+        return error;
+    return size > now && (uint64_t)size > limit ? -EFBIG : ipc_shm_resize(fd, size);
 }
 
 static int open_shm(struct handle *handle, const char *name, mode_t mode, const struct caller *caller)
