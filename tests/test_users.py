@@ -71,7 +71,6 @@ OPERATIONS = {
         'read': (segment_operation(os.O_RDONLY, read), file_operation(os.O_RDONLY, read)),
         'write': (segment_operation(os.O_RDWR, write), file_operation(os.O_RDWR, write)),
         'truncate': (segment_operation(os.O_RDWR | os.O_TRUNC), file_operation(os.O_RDWR | os.O_TRUNC)),
-        'open to create': (segment_operation(os.O_RDWR | os.O_CREAT), file_operation(os.O_RDWR | os.O_CREAT)),
         'remove': (native.shm_unlink, remove),
     },
     'mq': {
