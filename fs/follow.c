@@ -6,13 +6,12 @@
 
 enum {
     NEAR = 8000,           /* nanoseconds from one call to the next that take too little time for another core */
-    LOOKS_APART = 4,       /* slower calls; a look at where the caller runs costs as much as a call, */
-    LOOKS_APART_MAX = 256, /* and is taken less and less often where it is on our core already */
+    LOOKS_APART = 2,       /* calls; a look at where the caller runs costs as much as one, */
+    LOOKS_APART_MAX = 256, /* and is taken less and less often until calls are near */
 };
 
 static __thread struct {
-    pid_t last;
-    int64_t time;   /* of its last call */
+    int64_t time;   /* of the last call */
     unsigned slow;  /* calls since a look was taken */
     unsigned apart; /* looks */
 } seen;
@@ -34,20 +33,13 @@ void follow(pid_t thread)
     const int64_t now = monotonic_now();
     const bool near = now - seen.time < NEAR;
     seen.time = now;
-    if (thread != seen.last) {
-        seen.last = thread;
-        seen.slow = 0;
-        seen.apart = LOOKS_APART / 2;
-        return;
-    }
+    if (near)
+        seen.apart = LOOKS_APART;
     if (near || ++seen.slow < seen.apart)
         return;
-    int core = core_of_thread(thread);
     seen.slow = 0;
-    if (core >= 0 && core != sched_getcpu()) {
+    seen.apart = seen.apart < LOOKS_APART_MAX ? 2 * seen.apart + LOOKS_APART : LOOKS_APART_MAX;
+    int core = core_of_thread(thread);
+    if (core >= 0 && core != sched_getcpu())
         move_to(core);
-        seen.apart = LOOKS_APART;
-    } else if (seen.apart < LOOKS_APART_MAX) {
-        seen.apart *= 2;
-    }
 }

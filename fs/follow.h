@@ -2,8 +2,8 @@
  * Staying near who calls.
  *
  * A caller sleeps while we work, and we while it does, so both can have one core, and waking a thread on another takes
- * longer than all the rest. The kernel leaves each where it ran last. So a thread that serves the same caller again and
- * again moves to where that runs, once, and leaves the rest to the scheduler.
+ * longer than all the rest. The kernel leaves each where it ran last. So a thread that serves callers who run elsewhere
+ * now and then moves to where one of them runs, and leaves the rest to the scheduler.
  */
 #ifndef FOLLOW_H
 #define FOLLOW_H
