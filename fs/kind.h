@@ -43,8 +43,9 @@ struct kind {
     /* poll(2) events that are true of the handle now. */
     unsigned (*ready)(struct handle *handle);
     bool express; /* reads and writes that are answered at once do no more than attempt does */
-    /* The last close: true if the handle is still needed, and will be freed when it is not. */
-    bool (*flush)(struct handle *handle);
+    /* The last close: true if the handle is still needed, and will be freed when it is not. It is asked `again` when
+     * what it was needed for has timed out. */
+    bool (*flush)(struct handle *handle, bool again);
 };
 
 extern const struct kind sem_kind, shm_kind, mq_kind;

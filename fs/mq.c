@@ -12,7 +12,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-enum { IDLE_CHANGES_MAX = 16 };
+enum { IDLE_CHANGES_MAX = 16, NAME_SECONDS = 5 };
 
 static int open_mq(struct handle *handle, const char *name, mode_t mode, const struct caller *caller)
 {
@@ -95,15 +95,21 @@ static void write_mq(fuse_req_t req, struct handle *handle, const char *data, si
     park(parked, handle_is_nonblocking(handle));
 }
 
-/* The last line may lack its newline, and the queue its room: it is sent when there is some; then the handle goes. */
-static bool flush(struct handle *handle)
+/*
+ * The last line may lack its newline, and the queue its room: it is sent when there is some; then the handle goes.
+ * There may never be any in a queue that has no name any more, which must not be kept for ever for that. Nothing tells
+ * of its removal, so it is looked at now and then.
+ */
+static bool flush(struct handle *handle, bool again)
 {
     struct parked *parked;
+    struct stat st;
     if (!line_is_whole(&handle->line) || !(parked = parked_new(NULL, handle, SEND, "\n", 1)))
         return false;
     parked->thread = handle->line.thread;
     parked->uid = handle->line.uid;
-    park(parked, false);
+    parked->deadline = monotonic_now() + NAME_SECONDS * INT64_C(1000000000);
+    park(parked, again && (ipc_stat(handle->fd, &st) || st.st_nlink == 0));
     return true;
 }
 

@@ -294,7 +294,7 @@ static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 {
     (void)ino;
     struct handle *handle = handle_in(fi);
-    if (!handle->kind->flush || !handle->kind->flush(handle))
+    if (!handle->kind->flush || !handle->kind->flush(handle, false))
         handle_free(handle);
     fuse_reply_err(req, 0);
 }

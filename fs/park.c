@@ -167,7 +167,10 @@ static void finish(struct parked *parked)
         else
             answer_read(parked);
     } else {
-        handle_free(parked->handle);
+        struct handle *handle = parked->handle;
+        handle->line.broken &= parked->error != -ETIMEDOUT;
+        if (parked->error != -ETIMEDOUT || !handle->kind->flush(handle, true))
+            handle_free(handle);
     }
     device_use(before);
     let_go(parked);

@@ -1,7 +1,12 @@
-"""Mounts, names, children: what every test here stands on. IPCFS_BUILD names the build directory (build/)."""
+"""Mounts, names, children: what every test here stands on.
+
+IPCFS_BUILD names the build directory (build/). IPCFS_TEST_OPTIONS are options of every mount, after -o: with
+no_passthrough the suite passes too, and each test that needs mmap(MAP_SHARED) then tests that it is refused.
+"""
 
 import errno
 import itertools
+import mmap
 import os
 import pathlib
 import pickle
@@ -21,7 +26,11 @@ import native
 
 TESTS = pathlib.Path(__file__).resolve().parent
 BUILD = pathlib.Path(os.environ.get('IPCFS_BUILD', TESTS.parent / 'build')).absolute()
+OPTIONS = os.environ.get('IPCFS_TEST_OPTIONS', '')
 PREFIX = f'ipcfs-{os.getpid()}-'
+
+KERNEL = tuple(int(number) for number in re.findall(r'\d+', os.uname().release)[:2])
+PASSTHROUGH = 'no_passthrough' not in OPTIONS.split(',') and KERNEL >= (6, 9)
 
 PATIENCE = 60      # seconds until something that must happen has failed to; reached only by failures
 TEST_LIMIT = 300   # seconds for one test
@@ -147,14 +156,16 @@ class Child:
                 os.setresuid(*[user] * 3)
             native.die_with_parent()
             outcome = True, function(*arguments)
-        except Exception as error:
-            outcome = False, error
+        except BaseException as error:  # pytest.fail() raises no Exception
+            outcome = False, error if isinstance(error, Exception) else AssertionError(repr(error))
             if not isinstance(error, OSError):
                 traceback.print_exc()
                 sys.stderr.flush()
-        with open(report, 'wb') as file:
-            file.write(pickle.dumps(outcome))
-        os._exit(0)
+        try:
+            with open(report, 'wb') as file:
+                file.write(pickle.dumps(outcome))
+        finally:
+            os._exit(0)
 
     @property
     def finished(self):
@@ -334,7 +345,8 @@ class Mount:
         self.path = self.folder / 'ipc'
         self.path.mkdir()
         self.stderr = self.folder / 'stderr'
-        self.command = [str(BUILD / 'ipcfs'), '-f', *options, str(self.path)]
+        self.maps = PASSTHROUGH and user is None and 'no_passthrough' not in ','.join(map(str, options)).split(',')
+        self.command = [str(BUILD / 'ipcfs'), '-f', *(['-o', OPTIONS] if OPTIONS else []), *options, str(self.path)]
         if user is not None:
             os.chown(self.path, user, user)
             self.command[:0] = ['setpriv', f'--reuid={user}', f'--regid={user}', '--clear-groups']
@@ -375,7 +387,14 @@ class Mount:
         self.close_files()
         unmounting = lambda: subprocess.run(['umount', self.path], capture_output=True, text=True)
         eventually(lambda: unmounting().returncode == 0, patience=10)
-        assert self.process.wait(timeout=PATIENCE) == 0, self.stderr.read_text()
+        try:
+            status = self.process.wait(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            # What unshares its mount namespace while this is mounted keeps a copy.
+            holders = [pid for pid in os.listdir('/proc')
+                       if pid.isdigit() and f' {self.path} ' in proc(pid, 'mountinfo')]
+            pytest.fail(f'unmounted, but the daemon goes on; still mounted for the processes {holders}', pytrace=False)
+        assert status == 0, self.stderr.read_text()
 
     def kill(self):
         """SIGKILL the daemon, and take the dead mount away."""
@@ -387,8 +406,11 @@ class Mount:
     def complaints(self, allowed=()):
         # libfuse says so when an unmount comes while a request (a late release, say) is on its way to the daemon.
         allowed = [*allowed, 'reading device: Software caused connection abort$']
-        return [line for line in self.stderr.read_text().splitlines()
-                if not any(re.search(pattern, line) for pattern in allowed)]
+        lines = [line for line in self.stderr.read_text().splitlines()
+                 if not any(re.search(pattern, line) for pattern in allowed)]
+        if not self.maps and lines and 'mmap' in lines[0]:  # it says why, once
+            del lines[0]
+        return lines
 
     def remove(self):
         self.path.rmdir()
@@ -427,3 +449,33 @@ def mount(request, names, children):
 def mnt(mount):
     """The path of a fresh mount."""
     return mount().path
+
+
+# mmap(MAP_SHARED) of shared memory
+
+@pytest.fixture
+def mappable(mount, names):
+    """For each test of shared mappings. Whether mounts have them; if not, pytest_pyfunc_call stands in for the test."""
+    return PASSTHROUGH
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem):
+    if PASSTHROUGH or 'mappable' not in pyfuncitem.fixturenames:
+        return None
+    assert_unmappable(pyfuncitem.funcargs['mount']().path, pyfuncitem.funcargs['names']())
+    return True
+
+
+def assert_unmappable(mnt, name):
+    """mmap(MAP_SHARED) is refused in this mount, however the file was opened, and `limits` says so."""
+    assert 'SHARED_MEMORY_MMAP 0' in (mnt / 'limits').read_text().splitlines()
+    native.CREATE['shm'](name)
+    os.truncate(mnt / 'shm' / name, mmap.PAGESIZE)
+    for flags, protection in ((os.O_RDWR, mmap.PROT_READ | mmap.PROT_WRITE), (os.O_RDWR, mmap.PROT_READ),
+                              (os.O_RDONLY, mmap.PROT_READ)):
+        fd = os.open(mnt / 'shm' / name, flags)
+        with pytest.raises(OSError) as failure:
+            mmap.mmap(fd, mmap.PAGESIZE, prot=protection)
+        os.close(fd)
+        assert failure.value.errno == errno.ENODEV

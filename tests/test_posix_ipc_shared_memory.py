@@ -142,12 +142,6 @@ def test_fileno_is_fd(create):
     assert not os.get_inheritable(memory.fd)
 
 
-@pytest.fixture
-def mappable(posix_ipc, mnt):
-    if 'SHARED_MEMORY_MMAP 1' not in (mnt / 'limits').read_text():
-        pytest.skip('this mount cannot map shared memory (limits: SHARED_MEMORY_MMAP 0)')
-
-
 def test_mmap_is_the_same_memory(mappable, create, peer):
     memory = create(SIZE)
     with mmap.mmap(memory.fd, memory.size) as mapped, mmap.mmap(peer(), SIZE) as natively:

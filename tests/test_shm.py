@@ -262,19 +262,12 @@ def test_natively_renamed_segment_is_followed_at_once(path, segment, names):
 # mmap
 
 @pytest.fixture
-def mapped(mnt, path, segment):
-    """The segment mapped through the file, where this mount can; the proof that it says so where it can't."""
-    fd = os.open(path, os.O_RDWR)
-    try:
-        memory = mmap.mmap(fd, 65536)
-    except OSError as failure:
-        assert failure.errno == errno.ENODEV
-        if (mnt / 'limits').exists():
-            assert 'SHARED_MEMORY_MMAP 0' in (mnt / 'limits').read_text().splitlines()
-        pytest.skip('this mount has no mmap(MAP_SHARED)')
-    if (mnt / 'limits').exists():
-        assert 'SHARED_MEMORY_MMAP 1' in (mnt / 'limits').read_text().splitlines()
-    with memory:
+def mapped(mappable, path, segment):
+    """The segment mapped through the file."""
+    if not mappable:
+        yield None
+        return
+    with mmap.mmap(os.open(path, os.O_RDWR), 65536) as memory:
         yield memory
 
 

@@ -544,3 +544,19 @@ def test_reader_has_an_exact_prefix_of_a_killed_writers_lines(mnt, name, jobs, r
             assert got[-1:] in (b'\n', b''), attempt
             shorter += len(got) < len(whole)
         assert shorter  # else nothing was killed midway
+
+
+def test_unfinished_line_does_not_keep_a_queue_without_room_and_name(mount, names):
+    """As nobody could ever make room: the queue ends with its last user, as natively."""
+    mounted = mount()
+    descriptors = lambda: len(os.listdir(f'/proc/{mounted.process.pid}/fd'))
+    before = descriptors()
+    for name in names(), names(), names():
+        (mounted.path / 'mq@max_messages=1,max_message_size=8' / name).touch()
+        fds = [os.open(mounted.path / view / name, os.O_WRONLY) for view in ('mq', 'mq@text')]
+        os.write(fds[0], b'full')
+        os.write(fds[1], b'rest')
+        (mounted.path / 'mq' / name).unlink()
+        for fd in fds:
+            os.close(fd)
+    eventually(lambda: descriptors() == before)
