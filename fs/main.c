@@ -12,6 +12,7 @@
 #include "share.h"
 
 #include <errno.h>
+#include <grp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -227,12 +228,14 @@ static void raise_limit(int resource)
     }
 }
 
-/* A daemon of root's outlives who started it, whose environment is nobody's business. */
-static void forget_environment(void)
+/* A daemon of root's outlives who started it, whose environment is nobody's business, and whose groups are nobody's
+ * rights. */
+static int forget_starter(void)
 {
     for (char **variable = environ; variable && *variable; variable++)
         memset(*variable, 0, strlen(*variable));
     clearenv();
+    return setgroups(0, NULL) || setresgid(0, 0, 0) || setresuid(0, 0, 0) ? -errno : 0;
 }
 
 static int serve(struct session *session, struct fuse_args *args, const struct settings *settings,
@@ -267,9 +270,10 @@ static int serve(struct session *session, struct fuse_args *args, const struct s
         }
         if (!error && fuse_daemonize(settings->foreground || settings->debug) == 0) {
             if (session->everyone)
-                forget_environment();
+                error = forget_starter();
             rights_settle(session->everyone);
-            error = session_serve(session);
+            if (!error)
+                error = session_serve(session);
             rights_raise();
             if (!error)
                 status = EXIT_SUCCESS;
