@@ -150,17 +150,25 @@ static int receive_descriptor(int socket)
     return error ? error : -EMFILE; /* there was no room for it */
 }
 
+/* Above our own hard limit it takes CAP_SYS_RESOURCE; without it, that. */
+static int set_queue_limit(rlim_t limit)
+{
+    struct rlimit own = {limit, limit};
+    if (setrlimit(RLIMIT_MSGQUEUE, &own) == 0)
+        return 0;
+    getrlimit(RLIMIT_MSGQUEUE, &own);
+    own.rlim_cur = own.rlim_max = limit < own.rlim_max ? limit : own.rlim_max;
+    return setrlimit(RLIMIT_MSGQUEUE, &own);
+}
+
 /* The child: async-signal-safe calls only, as other threads may have held any lock. */
 static void become_and_open(const struct caller *caller, struct ipc *ipc, rlim_t limit, const char *name, int flags,
                             mode_t mode, const struct ipc_mq_attr *attr, int socket)
 {
-    struct rlimit own;
-    getrlimit(RLIMIT_MSGQUEUE, &own);
-    own.rlim_cur = own.rlim_max = limit < own.rlim_max ? limit : own.rlim_max;
     syscall(SYS_setfsuid, 0);
     rights_raise();
     prctl(PR_SET_KEEPCAPS, 1);
-    if (setrlimit(RLIMIT_MSGQUEUE, &own) || syscall(SYS_setresgid, caller->gid, caller->gid, caller->gid) ||
+    if (set_queue_limit(limit) || syscall(SYS_setresgid, caller->gid, caller->gid, caller->gid) ||
         syscall(SYS_setresuid, caller->real_uid, caller->uid, caller->uid)) {
         const int error = -EPERM;
         send_with_descriptor(socket, &error, sizeof error, -1);
