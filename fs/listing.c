@@ -9,6 +9,8 @@
 #include <string.h>
 
 struct listing {
+    struct session *session;
+    LIST_ENTRY(listing) link; /* nodes_lock */
     struct listed {
         char *name;
         ino_t ino;
@@ -90,13 +92,29 @@ static int fill_listing(struct node *node, struct listing *listing)
     return error;
 }
 
-struct listing *listing_new(void)
+struct listing *listing_new(struct session *session)
 {
-    return calloc(1, sizeof(struct listing));
+    struct listing *listing = calloc(1, sizeof *listing);
+    if (!listing)
+        return NULL;
+    listing->session = session;
+    pthread_mutex_lock(&session->nodes_lock);
+    LIST_INSERT_HEAD(&session->listings, listing, link);
+    pthread_mutex_unlock(&session->nodes_lock);
+    return listing;
+}
+
+void listings_free(struct session *session)
+{
+    while (!LIST_EMPTY(&session->listings))
+        listing_free(LIST_FIRST(&session->listings));
 }
 
 void listing_free(struct listing *listing)
 {
+    pthread_mutex_lock(&listing->session->nodes_lock);
+    LIST_REMOVE(listing, link);
+    pthread_mutex_unlock(&listing->session->nodes_lock);
     clear_listing(listing);
     free(listing->entries);
     free(listing);

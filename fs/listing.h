@@ -7,8 +7,10 @@
 /* What a directory held when it was read from its beginning: one for each that is open. */
 struct listing;
 
-struct listing *listing_new(void); /* NULL: no memory */
+struct listing *listing_new(struct session *session); /* NULL: no memory */
 void listing_free(struct listing *listing);
+/* Frees those that are open at the end. */
+void listings_free(struct session *session);
 /* Answers a readdir request or, with `plus`, a readdirplus request. */
 void listing_read(fuse_req_t req, struct node *node, struct listing *listing, size_t size, off_t offset, bool plus);
 

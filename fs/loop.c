@@ -301,13 +301,15 @@ int loop_start(struct session *session)
     if (loop->stop < 0 || fcntl(loop->fd, F_SETFL, O_NONBLOCK))
         return -errno;
     const size_t wanted = count < WORKERS_MIN ? WORKERS_MIN : count > WORKERS_MAX ? WORKERS_MAX : count;
-    while (loop->workers_count < wanted) {
-        int error = pthread_create(&loop->workers[loop->workers_count], NULL, work, loop);
-        if (error)
-            return -error;
-        loop->workers_count++;
+    int error = 0;
+    for (size_t i = 0; i < wanted; i++) {
+        int failed = pthread_create(&loop->workers[loop->workers_count], NULL, work, loop);
+        if (failed)
+            error = -failed;
+        else
+            loop->workers_count++;
     }
-    return 0;
+    return loop->workers_count ? 0 : error; /* fewer will do */
 }
 
 void loop_end(struct session *session)

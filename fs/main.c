@@ -1,5 +1,6 @@
 /* The command: ipcfs [options] [SOURCE] MOUNTPOINT. */
 #include "device.h"
+#include "listing.h"
 #include "lock.h"
 #include "loop.h"
 #include "notifier.h"
@@ -209,6 +210,7 @@ static void tear_down(struct session *session)
 {
     devices_close(session);
     recent_clear(session);
+    listings_free(session);
     nodes_free(session);
     notifier_free(session);
     ipc_free(session->ipc);

@@ -432,7 +432,7 @@ static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
     (void)ino;
     if (refuse(req))
         return;
-    struct listing *listing = listing_new();
+    struct listing *listing = listing_new(session_of(req));
     if (!listing) {
         fuse_reply_err(req, ENOMEM);
         return;

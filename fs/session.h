@@ -112,6 +112,7 @@ struct session {
     struct node root;
     struct node_list *nodes;
     size_t nodes_size, nodes_count;
+    LIST_HEAD(, listing) listings; /* nodes_lock: directories that are open */
 
     pthread_mutex_t objects_lock; /* protects the table and refs of every object */
     struct object **objects;

@@ -1007,4 +1007,5 @@ def test_objects_that_vanish_while_their_folder_is_read(mounted, names, child, k
         assert errors <= {(False, errno.ENOENT), (False, errno.ESTALE)}  # ESTALE: gone anew when the kernel had asked again
     assert all(churner.result() > 0 for churner in churners)
     done = subprocess.run(['ls', '-l', folder], capture_output=True)
-    assert done.returncode == 0
+    # Objects of others may go while it looks at them.
+    assert all(b': No such file or directory' in line for line in done.stderr.splitlines())

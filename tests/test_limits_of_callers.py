@@ -204,7 +204,7 @@ def test_size_in_the_path_obeys_the_callers_limit(mnt, name, child):
 def test_file_size_limit_of_the_daemon_is_not_that_of_its_callers(name, child, options):
     """Semaphores, which are files too, can be made under any."""
     def lower():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (16, resource.RLIM_INFINITY))
 
     def use(mnt):
         path = mnt / 'shm' / name
