@@ -5,6 +5,7 @@ no_passthrough the suite passes too, and each test that needs mmap(MAP_SHARED) t
 """
 
 import errno
+import faulthandler
 import itertools
 import mmap
 import os
@@ -148,6 +149,7 @@ class Child:
     @staticmethod
     def run(report, function, arguments, user, group, groups):
         try:
+            faulthandler.disable()  # some end by SIGBUS on purpose
             for number in signal.SIGALRM, signal.SIGUSR1, signal.SIGTERM:
                 signal.signal(number, signal.SIG_DFL)
             if user is not None:
