@@ -260,18 +260,23 @@ static int see_to(struct lock_wait *wait)
 {
     if (wait->threaded || waits_for_us(wait) || is_represented(wait))
         return 0;
+    const uid_t uid = wait->handle->opener;
+    struct session *session = wait->file->session;
+    if (share_take_thread(session, uid))
+        return -ENOLCK;
     pthread_attr_t attributes;
     pthread_attr_init(&attributes);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     pthread_attr_setstacksize(&attributes, 256 * 1024);
     wait->threaded = true;
     wait->error = -EINTR;
-    wait->file->session->locks.threads++;
+    session->locks.threads++;
     int error = pthread_create(&wait->thread, &attributes, wait_in_kernel, wait);
     pthread_attr_destroy(&attributes);
     if (error) {
         wait->threaded = false;
-        wait->file->session->locks.threads--;
+        session->locks.threads--;
+        share_give_thread(session, uid);
     }
     return error ? -ENOLCK : 0;
 }
@@ -341,6 +346,7 @@ static void end_in_kernel(struct lock_wait *wait)
     struct lock_waits done = TAILQ_HEAD_INITIALIZER(done);
 
     pthread_mutex_lock(&session->locks.lock);
+    share_give_thread(session, wait->handle->opener);
     int error = wait->error == 0 || wait->error == -EINTR ? attempt(wait) : wait->error;
     if (error == -EAGAIN) /* EINTR without a signal gets out of the kernel as what it is not to be seen as */
         error = wait->interrupted ? -EINTR : -ENOTCONN;

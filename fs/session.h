@@ -77,6 +77,7 @@ struct shares {
     pthread_mutex_t lock; /* protects all of it */
     void *users;          /* a tree (tsearch(3)) */
     uint64_t free;
+    unsigned threads;
 };
 
 /* recent.c: shared memory objects that were looked up last. */

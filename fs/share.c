@@ -5,11 +5,13 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 
+enum { THREADS_MAX = 512, USER_THREADS_MAX = 64 };
 enum { RESERVE = 128 }; /* the daemon's own, and those that an operation needs for a moment */
 
 struct share {
     uid_t uid;
     uint64_t count;
+    unsigned threads;
 };
 
 static int compare(const void *a, const void *b)
@@ -51,6 +53,14 @@ static struct share *get(struct shares *shares, uid_t uid)
     return NULL;
 }
 
+static void put(struct shares *shares, struct share *share)
+{
+    if (share->count || share->threads)
+        return;
+    tdelete(share, &shares->users, compare);
+    free(share);
+}
+
 int share_take(struct session *session, uid_t uid, unsigned descriptors)
 {
     struct shares *shares = &session->shares;
@@ -63,6 +73,8 @@ int share_take(struct session *session, uid_t uid, unsigned descriptors)
         error = -EMFILE;
     else
         share->count += descriptors, shares->free -= descriptors;
+    if (share)
+        put(shares, share);
     pthread_mutex_unlock(&shares->lock);
     return error;
 }
@@ -76,9 +88,31 @@ void share_give(struct session *session, uid_t uid, unsigned descriptors)
     struct share *share = get(shares, uid); /* it is there */
     shares->free += descriptors;
     share->count -= descriptors;
-    if (!share->count) {
-        tdelete(share, &shares->users, compare);
-        free(share);
-    }
+    put(shares, share);
+    pthread_mutex_unlock(&shares->lock);
+}
+
+int share_take_thread(struct session *session, uid_t uid)
+{
+    struct shares *shares = &session->shares;
+    pthread_mutex_lock(&shares->lock);
+    struct share *share = get(shares, uid);
+    bool refused = !share || shares->threads >= THREADS_MAX || (uid && share->threads >= USER_THREADS_MAX);
+    if (!refused)
+        share->threads++, shares->threads++;
+    else if (share)
+        put(shares, share);
+    pthread_mutex_unlock(&shares->lock);
+    return refused ? -ENOLCK : 0;
+}
+
+void share_give_thread(struct session *session, uid_t uid)
+{
+    struct shares *shares = &session->shares;
+    pthread_mutex_lock(&shares->lock);
+    struct share *share = get(shares, uid); /* it is there */
+    share->threads--;
+    shares->threads--;
+    put(shares, share);
     pthread_mutex_unlock(&shares->lock);
 }

@@ -13,5 +13,8 @@ void shares_free(struct session *session);
 /* EMFILE: that is too many for the user. ENOMEM. */
 int share_take(struct session *session, uid_t uid, unsigned descriptors);
 void share_give(struct session *session, uid_t uid, unsigned descriptors);
+/* A thread that waits in the kernel for a user. ENOLCK: that is too many for the user, or for all. */
+int share_take_thread(struct session *session, uid_t uid);
+void share_give_thread(struct session *session, uid_t uid);
 
 #endif

@@ -15,6 +15,7 @@ import pytest
 
 import native
 from conftest import PATIENCE, eventually, proc, sleeps_in
+from test_users import OTHER
 
 SH, EX, UN, NB = fcntl.LOCK_SH, fcntl.LOCK_EX, fcntl.LOCK_UN, fcntl.LOCK_NB
 READ, WRITE, NONE = fcntl.F_RDLCK, fcntl.F_WRLCK, fcntl.F_UNLCK
@@ -918,3 +919,31 @@ def test_semaphore_removed_and_made_anew_is_unlocked(kept, party):
     assert b.flock(EX | NB) == 'done'
     assert a.flock(UN) == 'done'
     assert party(kept).flock(SH | NB) == 'EAGAIN'
+
+
+def test_waits_of_one_user_for_native_holders_are_limited(mount, name, child):
+    """Each different range takes a thread of the daemon: one user has 64 of them, the rest is ENOLCK, and all end."""
+    mounted = mount()
+    threads = lambda: len(os.listdir(f'/proc/{mounted.process.pid}/task'))
+    path = mounted.path / 'shm' / name
+    path.touch()
+    os.chmod(path, 0o666)
+    before = threads()
+
+    def wait_for_80():
+        fd = os.open(path, os.O_RDWR)
+        outcomes = []
+
+        def wait(offset):
+            try:
+                outcomes.append(fcntl.lockf(fd, fcntl.LOCK_EX, 1, offset))
+            except OSError as error:
+                outcomes.append(error.errno)
+        for offset in range(80):
+            threading.Thread(target=wait, args=[offset], daemon=True).start()
+        eventually(lambda: len(outcomes) == 80 - 64)
+        return outcomes
+    with open(f'/dev/shm/{name}', 'r+b') as held:
+        fcntl.lockf(held, fcntl.LOCK_EX)
+        assert child(wait_for_80, user=OTHER, group=OTHER).result() == [errno.ENOLCK] * 16
+        eventually(lambda: threads() == before)
