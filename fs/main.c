@@ -14,6 +14,7 @@
 
 #include <errno.h>
 #include <grp.h>
+#include <malloc.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -335,6 +336,9 @@ static int run(const struct settings *settings, struct fuse_args *args)
 
 int main(int argc, char **argv)
 {
+    /* Large buffers come and go for a year: each goes back to the system, whatever was freed before. */
+    mallopt(M_MMAP_THRESHOLD, 64 << 10);
+    mallopt(M_ARENA_MAX, 2);
     struct fuse_args args = FUSE_ARGS_INIT(argc, argv);
     const char *name = strrchr(argv[0], '/');
     struct settings settings = {.helper = !strncmp(name ? name + 1 : argv[0], "mount.", 6)};
