@@ -225,7 +225,7 @@ def test_file_size_limit_of_the_daemon_is_not_that_of_its_callers(name, child, o
 
 def test_daemon_raises_its_limit_of_descriptors_to_the_hard_one(mount):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(100, soft), hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, soft), hard))
     try:
         mounted = mount()
     finally:
