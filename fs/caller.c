@@ -3,8 +3,6 @@
 #include "rights.h"
 
 #include <errno.h>
-#include <grp.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>

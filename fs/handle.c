@@ -3,6 +3,7 @@
 #include "lock.h"
 #include "notify.h"
 #include "passthrough.h"
+#include "polling.h"
 #include "recent.h"
 #include "share.h"
 
@@ -74,7 +75,7 @@ int handle_open(struct node *directory, struct node *node, const char *name, int
     handle->flags = flags;
     handle->opener = caller->uid;
     handle->fd = handle->lock_fd = handle->line.writer = -1;
-    handle->place = node && handle->kind->plain ? recent_take(handle->session, node) : -1;
+    handle->place = node && handle->kind->plain ? recent_place(node) : -1;
     pthread_mutex_init(&handle->lock, NULL);
 
     struct stat st;

@@ -1,29 +1,16 @@
 #include "lock.h"
 #include "device.h"
 #include "kind.h"
+#include "lock_file.h"
 #include "rights.h"
 #include "share.h"
 
 #include <search.h>
 #include <setjmp.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/file.h>
 #include <unistd.h>
-
-/* Whose ranges of a file an open file of ours holds. */
-struct lock_owner {
-    LIST_ENTRY(lock_owner) link;
-    uint64_t id; /* the kernel's, of a process or an open file */
-    pid_t pid;   /* of who locked last */
-    struct session *session;
-    uid_t opener;       /* at whose share it is */
-    int fd;             /* never duplicated, so that closing it ends the locks */
-    unsigned waits;     /* that use it */
-    struct handle *via; /* by which it locked last; NULL: its descriptor is closed, but it waits by another */
-};
 
 struct lock_wait {
     TAILQ_ENTRY(lock_wait) link;
@@ -40,125 +27,6 @@ struct lock_wait {
     pthread_t thread;
     int error;
 };
-
-/* An object with locks or waits. */
-struct lock_file {
-    struct session *session;
-    dev_t device;
-    ino_t inode;
-    LIST_HEAD(, lock_owner) owners;
-    LIST_HEAD(, handle) flocked;
-    TAILQ_HEAD(lock_waits, lock_wait) waits;
-};
-
-/* ---- Files and owners; called with locks->lock held ---- */
-
-static int compare_files(const void *a, const void *b)
-{
-    const struct lock_file *one = a, *two = b;
-    if (one->inode != two->inode)
-        return one->inode < two->inode ? -1 : 1;
-    return one->device < two->device ? -1 : one->device > two->device;
-}
-
-static struct lock_file *find_file(const struct handle *handle)
-{
-    const struct lock_file key = {.device = handle->node->device, .inode = handle->node->inode};
-    struct lock_file **found = tfind(&key, &handle->session->locks.files, compare_files);
-    return found ? *found : NULL;
-}
-
-static struct lock_file *get_file(const struct handle *handle)
-{
-    struct lock_file *file = find_file(handle);
-    if (file || !(file = calloc(1, sizeof *file)))
-        return file;
-    file->session = handle->session;
-    file->device = handle->node->device;
-    file->inode = handle->node->inode;
-    LIST_INIT(&file->owners);
-    LIST_INIT(&file->flocked);
-    TAILQ_INIT(&file->waits);
-    if (!tsearch(file, &file->session->locks.files, compare_files)) {
-        free(file);
-        return NULL;
-    }
-    return file;
-}
-
-static void put_file(struct lock_file *file)
-{
-    if (!LIST_EMPTY(&file->owners) || !LIST_EMPTY(&file->flocked) || !TAILQ_EMPTY(&file->waits))
-        return;
-    tdelete(file, &file->session->locks.files, compare_files);
-    free(file);
-}
-
-/* Another open file of the handle's object, for all that can be locked, or else for what the handle is open for. */
-static int open_again(const struct handle *handle)
-{
-    char path[64];
-    snprintf(path, sizeof path, "/proc/self/fd/%d", handle->kind->descriptor(handle));
-    rights_raise();
-    int fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
-    if (fd < 0 && (errno == EACCES || errno == ETXTBSY))
-        fd = open(path, (handle->flags & O_ACCMODE) | O_NONBLOCK | O_CLOEXEC);
-    int error = -errno;
-    rights_lower();
-    return fd < 0 ? error : fd;
-}
-
-static struct lock_owner *find_owner(struct lock_file *file, uint64_t id)
-{
-    struct lock_owner *owner;
-    LIST_FOREACH (owner, &file->owners, link)
-        if (owner->id == id)
-            return owner;
-    return NULL;
-}
-
-static int get_owner(struct lock_file *file, struct handle *handle, uint64_t id, struct lock_owner **found)
-{
-    struct lock_owner *owner = find_owner(file, id);
-    if (!owner) {
-        int error = share_take(handle->session, handle->opener, 1);
-        if (error)
-            return error;
-        owner = calloc(1, sizeof *owner);
-        int fd = owner ? open_again(handle) : -ENOMEM;
-        if (fd < 0) {
-            share_give(handle->session, handle->opener, 1);
-            free(owner);
-            return fd;
-        }
-        *owner = (struct lock_owner){.id = id, .fd = fd, .session = handle->session, .opener = handle->opener};
-        LIST_INSERT_HEAD(&file->owners, owner, link);
-    }
-    owner->via = handle;
-    *found = owner;
-    return 0;
-}
-
-static void put_owner(struct lock_owner *owner)
-{
-    const struct flock all = {.l_type = F_UNLCK, .l_whence = SEEK_SET};
-    if (owner->waits) {
-        fcntl(owner->fd, F_OFD_SETLK, &all);
-        owner->via = NULL;
-        return;
-    }
-    LIST_REMOVE(owner, link);
-    close(owner->fd);
-    share_give(owner->session, owner->opener, 1);
-    free(owner);
-}
-
-/* One wait less. */
-static void leave_owner(struct lock_owner *owner)
-{
-    if (--owner->waits == 0 && !owner->via)
-        put_owner(owner);
-}
 
 /* ---- One attempt ---- */
 
@@ -193,37 +61,6 @@ static int attempt(struct lock_wait *wait)
 
 /* ---- Waiting; called with locks->lock held ---- */
 
-/* Does the owner hold a range that begins and ends so? (proc_pid_fdinfo(5)) */
-static bool holds(const struct lock_owner *owner, const struct flock *range)
-{
-    char path[64], line[256], type[8], end[32];
-    long long start;
-    bool found = false;
-    snprintf(path, sizeof path, "/proc/self/fdinfo/%d", owner->fd);
-    FILE *file = fopen(path, "re");
-    while (file && !found && fgets(line, sizeof line, file)) {
-        if (sscanf(line, "lock: %*d: OFDLCK %*s %7s %*d %*s %lld %31s", type, &start, end) != 3)
-            continue;
-        off_t length = strcmp(end, "EOF") ? strtoll(end, NULL, 10) - start + 1 : 0;
-        found =
-            start == range->l_start && length == range->l_len && (range->l_type == F_WRLCK) == !strcmp(type, "WRITE");
-    }
-    if (file)
-        fclose(file);
-    return found;
-}
-
-/* Who of us holds a range that F_OFD_GETLK has found to be in the way; NULL: a native user. */
-static const struct lock_owner *holder_of(struct lock_file *file, const struct flock *range)
-{
-    const struct lock_owner *owner;
-    if (range->l_pid == -1) /* an open file's */
-        LIST_FOREACH (owner, &file->owners, link)
-            if (holds(owner, range))
-                return owner;
-    return NULL;
-}
-
 /* Is a user of the mount in its way? Then it is tried again when that one lets go. */
 static bool waits_for_us(const struct lock_wait *wait)
 {
@@ -232,7 +69,7 @@ static bool waits_for_us(const struct lock_wait *wait)
         struct flock range = wait->range;
         range.l_pid = 0;
         return fcntl(wait->owner->fd, F_OFD_GETLK, &range) == 0 && range.l_type != F_UNLCK &&
-               holder_of(wait->file, &range);
+               lock_file_holder(wait->file, &range);
     }
     LIST_FOREACH (handle, &wait->file->flocked, flocked)
         if (handle != wait->handle && (handle->flock_mode == LOCK_EX || wait->operation == LOCK_EX))
@@ -264,6 +101,7 @@ static int see_to(struct lock_wait *wait)
     struct session *session = wait->file->session;
     if (share_take_thread(session, uid))
         return -ENOLCK;
+    rights_lower(); /* the thread has what we have */
     pthread_attr_t attributes;
     pthread_attr_init(&attributes);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
@@ -289,7 +127,7 @@ static void end_wait(struct lock_wait *wait, int error)
     wait->error = error;
     device_waits(wait->file->session, wait->device, -1);
     if (wait->owner)
-        leave_owner(wait->owner);
+        lock_owner_leave(wait->owner);
 }
 
 /* Something may be free. */
@@ -353,7 +191,7 @@ static void end_in_kernel(struct lock_wait *wait)
     end_wait(wait, error);
     TAILQ_INSERT_TAIL(&done, wait, link);
     try_again(file, &done);
-    put_file(file);
+    lock_file_put(file);
     pthread_mutex_unlock(&session->locks.lock);
     answer_all(&done);
     pthread_mutex_lock(&session->locks.lock);
@@ -404,7 +242,7 @@ static void on_interrupt(fuse_req_t req, void *data)
     else if (wait->waiting)
         pthread_kill(wait->thread, CANCEL);
     if (ours)
-        put_file(wait->file);
+        lock_file_put(wait->file);
     pthread_mutex_unlock(&session->locks.lock);
     if (ours)
         reply(wait);
@@ -458,15 +296,15 @@ static void lock(struct lock_wait *wait, bool sleep)
         pthread_mutex_unlock(&session->locks.lock);
         fuse_req_interrupt_func(wait->req, on_interrupt, wait);
         pthread_mutex_lock(&session->locks.lock);
-        wait->file = file = get_file(wait->handle);
+        wait->file = file = lock_file_get(wait->handle);
         error = file ? wait_in_line(wait) : -ENOMEM;
         if (wait->owner)
-            leave_owner(wait->owner);
+            lock_owner_leave(wait->owner);
     }
     /* A lock that was converted or cut short, too, may be what another waits for. */
     if (file) {
         try_again(file, &done);
-        put_file(file);
+        lock_file_put(file);
     }
     pthread_mutex_unlock(&session->locks.lock);
     answer_all(&done);
@@ -480,7 +318,7 @@ static void lock(struct lock_wait *wait, bool sleep)
 static int whole_descriptor(struct handle *handle)
 {
     if (handle->lock_fd < 0)
-        handle->lock_fd = handle->sem ? open_again(handle) : handle->fd;
+        handle->lock_fd = handle->sem ? lock_open_again(handle) : handle->fd;
     return handle->lock_fd < 0 ? handle->lock_fd : 0;
 }
 
@@ -495,7 +333,7 @@ void lock_whole(fuse_req_t req, struct handle *handle, int operation)
     wait->operation = operation & ~LOCK_NB;
     pthread_mutex_lock(&handle->session->locks.lock);
     int error = whole_descriptor(handle);
-    if (!error && !(wait->file = get_file(handle)))
+    if (!error && !(wait->file = lock_file_get(handle)))
         error = -ENOMEM;
     if (!error) {
         lock(wait, !(operation & LOCK_NB));
@@ -517,15 +355,15 @@ void lock_range(fuse_req_t req, struct handle *handle, uint64_t owner, const str
     wait->range = *range;
     wait->range.l_pid = 0;
     pthread_mutex_lock(&handle->session->locks.lock);
-    wait->file = get_file(handle);
-    int error = wait->file ? get_owner(wait->file, handle, owner, &wait->owner) : -ENOMEM;
+    wait->file = lock_file_get(handle);
+    int error = wait->file ? lock_owner_get(wait->file, handle, owner, &wait->owner) : -ENOMEM;
     if (!error) {
         wait->owner->pid = range->l_type == F_UNLCK ? wait->owner->pid : range->l_pid;
         lock(wait, sleep);
         return;
     }
     if (wait->file)
-        put_file(wait->file);
+        lock_file_put(wait->file);
     pthread_mutex_unlock(&handle->session->locks.lock);
     wait->error = error;
     answer(wait);
@@ -539,12 +377,12 @@ void lock_query(fuse_req_t req, struct handle *handle, uint64_t owner, const str
         return;
     }
     pthread_mutex_lock(&handle->session->locks.lock);
-    struct lock_file *file = find_file(handle);
-    struct lock_owner *self = file ? find_owner(file, owner) : NULL;
+    struct lock_file *file = lock_file_find(handle);
+    struct lock_owner *self = file ? lock_owner_find(file, owner) : NULL;
     found.l_pid = 0;
     int error = fcntl(self ? self->fd : handle->kind->descriptor(handle), F_OFD_GETLK, &found) ? errno : 0;
     if (!error && found.l_type != F_UNLCK && file) {
-        const struct lock_owner *holder = holder_of(file, &found);
+        const struct lock_owner *holder = lock_file_holder(file, &found);
         if (holder)
             found.l_pid = holder->pid;
     }
@@ -560,12 +398,12 @@ void lock_closed(struct handle *handle, uint64_t owner_id)
     struct session *session = handle->session;
     struct lock_waits done = TAILQ_HEAD_INITIALIZER(done);
     pthread_mutex_lock(&session->locks.lock);
-    struct lock_file *file = find_file(handle);
-    struct lock_owner *owner = file ? find_owner(file, owner_id) : NULL;
+    struct lock_file *file = lock_file_find(handle);
+    struct lock_owner *owner = file ? lock_owner_find(file, owner_id) : NULL;
     if (owner) {
-        put_owner(owner);
+        lock_owner_put(owner);
         try_again(file, &done);
-        put_file(file);
+        lock_file_put(file);
     }
     pthread_mutex_unlock(&session->locks.lock);
     answer_all(&done);
@@ -576,7 +414,7 @@ void lock_release(struct handle *handle)
     struct session *session = handle->session;
     struct lock_waits done = TAILQ_HEAD_INITIALIZER(done);
     pthread_mutex_lock(&session->locks.lock);
-    struct lock_file *file = find_file(handle);
+    struct lock_file *file = lock_file_find(handle);
     if (file) {
         if (handle->flock_mode)
             flock(handle->lock_fd, LOCK_UN); /* not by closing alone: it may be duplicated somewhere */
@@ -584,10 +422,10 @@ void lock_release(struct handle *handle)
         for (struct lock_owner *owner = LIST_FIRST(&file->owners), *next; owner; owner = next) {
             next = LIST_NEXT(owner, link);
             if (owner->via == handle)
-                put_owner(owner);
+                lock_owner_put(owner);
         }
         try_again(file, &done);
-        put_file(file);
+        lock_file_put(file);
     }
     pthread_mutex_unlock(&session->locks.lock);
     answer_all(&done);

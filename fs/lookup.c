@@ -43,15 +43,13 @@ static int look_up_object(struct node *directory, const char *name, struct fuse_
     if (fd < 0)
         return fd;
     int error = ipc_stat(fd, &entry->attr);
-    if (!error && directory->kind == IPC_SHM && !directory->view.stat)
-        recent_add(directory->session, &entry->attr, fd);
+    struct node *node = error ? NULL : node_for_object(directory, name, &entry->attr);
+    if (node && directory->kind == IPC_SHM && !directory->view.stat)
+        recent_add(node, fd);
     else
         close(fd);
-    if (error)
-        return error;
-    struct node *node = node_for_object(directory, name, &entry->attr);
     if (!node)
-        return -ENOMEM;
+        return error ? error : -ENOMEM;
     show_object(node, &entry->attr);
     entry->ino = node_number(node);
     return 0;

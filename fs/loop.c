@@ -206,10 +206,13 @@ static bool may_take_long(struct session *session, const struct fuse_buf *buffer
 {
     const struct fuse_in_header *header = buffer->mem;
     const struct fuse_read_in *read = (const void *)(header + 1); /* as far as its size that of a write, too */
+    const struct fuse_open_in *open = (const void *)(header + 1);
     switch (header->opcode) {
     case FUSE_CREATE:
     case FUSE_MKNOD:
         return node_of(session, header->nodeid)->kind == IPC_MQ;
+    case FUSE_OPEN:
+        return node_of(session, header->nodeid)->kind == IPC_SHM && open->flags & O_TRUNC;
     case FUSE_UNLINK:
     case FUSE_RENAME:
     case FUSE_RENAME2:

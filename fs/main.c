@@ -210,7 +210,6 @@ static int set_up(struct session *session)
 static void tear_down(struct session *session)
 {
     devices_close(session);
-    recent_clear(session);
     listings_free(session);
     nodes_free(session);
     notifier_free(session);

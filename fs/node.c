@@ -11,6 +11,7 @@
  */
 #include "file.h"
 #include "kind.h"
+#include "recent.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -86,6 +87,7 @@ int nodes_setup(struct session *session)
 static void destroy(struct node *node)
 {
     LIST_REMOVE(node, chain);
+    recent_remove(node);
     node->session->nodes_count--;
     free(node->name);
     free(node);
@@ -118,6 +120,7 @@ static struct node *make(struct session *session, const struct node *node, const
     made->session = session;
     made->name = copy;
     made->refs = 1;
+    made->place = -1;
     if (made->parent)
         made->parent->refs++;
     if (session->nodes_count++ >= session->nodes_size * 2)

@@ -11,6 +11,7 @@
 #include "lock.h"
 #include "lookup.h"
 #include "passthrough.h"
+#include "polling.h"
 #include "rights.h"
 #include "status.h"
 

@@ -11,6 +11,7 @@
 #include "park.h"
 #include "device.h"
 #include "kind.h"
+#include "polling.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -61,48 +62,6 @@ struct parked *parked_new(fuse_req_t req, struct handle *handle, enum direction 
     }
     object_hold(parked->object);
     return parked;
-}
-
-struct result *result_new(size_t size)
-{
-    struct result *result = malloc(sizeof *result + size + 1);
-    if (result) {
-        result->refs = 1;
-        result->size = result->room = size;
-    }
-    return result;
-}
-
-struct result *result_of(struct handle *handle, size_t room)
-{
-    struct result *result = NULL;
-    pthread_mutex_lock(&handle->lock);
-    if (handle->last && handle->last->room >= room && __atomic_load_n(&handle->last->refs, __ATOMIC_ACQUIRE) == 1) {
-        result = handle->last;
-        handle->last = NULL;
-    }
-    pthread_mutex_unlock(&handle->lock);
-    if (!result && (result = result_new(room)))
-        result->size = 0;
-    return result;
-}
-
-void result_back(struct handle *handle, struct result *result)
-{
-    pthread_mutex_lock(&handle->lock);
-    if (!handle->last) {
-        handle->last = result;
-        handle->given = result->size < handle->given ? result->size : handle->given;
-        result = NULL;
-    }
-    pthread_mutex_unlock(&handle->lock);
-    result_release(result);
-}
-
-void result_release(struct result *result)
-{
-    if (result && __atomic_sub_fetch(&result->refs, 1, __ATOMIC_ACQ_REL) == 0)
-        free(result);
 }
 
 static void let_go(struct parked *parked)
@@ -257,21 +216,6 @@ static int attempt_once(struct parked *parked)
     return error;
 }
 
-/* Tells those for whom more is ready than when they asked, or, if something has `changed`, for whom anything is. */
-static void tell_polls(struct object *object, bool changed)
-{
-    for (struct handle *handle = LIST_FIRST(&object->polls), *next; handle; handle = next) {
-        next = LIST_NEXT(handle, polling);
-        unsigned ready = object->kind->ready(handle) & (handle->poll_events | POLLERR | POLLHUP);
-        if (!ready || (!changed && !(ready & ~handle->poll_ready)))
-            continue;
-        LIST_REMOVE(handle, polling);
-        fuse_lowlevel_notify_poll(handle->poll);
-        fuse_pollhandle_destroy(handle->poll);
-        handle->poll = NULL;
-    }
-}
-
 static void serve_direction(struct object *object, enum direction direction, struct parked_list *done)
 {
     for (struct parked *parked; (parked = TAILQ_FIRST(&object->waiting[direction]));) {
@@ -330,7 +274,7 @@ static int exchange(struct parked *parked, struct parked_list *done)
         TAILQ_INSERT_TAIL(done, first, link);
     }
     if (served)
-        tell_polls(object, false);
+        polls_tell(object, false);
     return error;
 }
 
@@ -398,7 +342,7 @@ void object_serve_locked(struct object *object, bool changed, struct parked_list
 {
     serve_direction(object, RECEIVE, done);
     serve_direction(object, SEND, done);
-    tell_polls(object, changed);
+    polls_tell(object, changed);
 }
 
 void object_fail_locked(struct object *object, int error, struct parked_list *done)
@@ -452,50 +396,4 @@ void park_expire(struct session *session)
         parked_finish_all(&done);
         let_go(parked);
     }
-}
-
-/* ---- poll(2) ---- */
-
-/* A handle has one poll handle, which stands for all who poll that open file: the kernel tells them together. */
-void object_poll(fuse_req_t req, struct handle *handle, struct fuse_pollhandle *poll, unsigned events)
-{
-    struct object *object = handle->object;
-    struct fuse_pollhandle *old = NULL;
-    int error = 0;
-    pthread_mutex_lock(&object->lock);
-    if (poll) {
-        old = handle->poll;
-        if (!old) {
-            LIST_INSERT_HEAD(&object->polls, handle, polling);
-            handle->poll_events = 0;
-            handle->poll_ready = ~0U;
-        }
-        handle->poll = poll;
-        handle->poll_events |= events;
-    }
-    unsigned ready = object->kind->ready(handle);
-    if (poll) {
-        handle->poll_ready &= ready;
-        error = object->kind->watch(object);
-    }
-    pthread_mutex_unlock(&object->lock);
-    if (old)
-        fuse_pollhandle_destroy(old);
-    if (error)
-        fuse_reply_err(req, -error);
-    else
-        fuse_reply_poll(req, ready);
-}
-
-void object_unpoll(struct handle *handle)
-{
-    struct object *object = handle->object;
-    pthread_mutex_lock(&object->lock);
-    if (handle->poll) {
-        LIST_REMOVE(handle, polling);
-        fuse_pollhandle_destroy(handle->poll);
-        handle->poll = NULL;
-    }
-    object->kind->watch(object);
-    pthread_mutex_unlock(&object->lock);
 }

@@ -2,21 +2,8 @@
 #ifndef PARK_H
 #define PARK_H
 
+#include "result.h"
 #include "session.h"
-
-/* What an operation gave: shared by its answer and, for reads at later offsets, by the handle. */
-struct result {
-    int refs; /* atomic */
-    size_t size;
-    size_t room;
-    char data[];
-};
-struct result *result_new(size_t size);
-/* One with room for that much: the handle's last, where nobody else has it, or a new one. */
-struct result *result_of(struct handle *handle, size_t room);
-/* It was not needed. */
-void result_back(struct handle *handle, struct result *result);
-void result_release(struct result *result); /* may be NULL */
 
 struct parked {
     unsigned device; /* by which it came */
@@ -75,11 +62,6 @@ void object_serve_locked(struct object *object, bool changed, struct parked_list
 pid_t parked_finish_all(struct parked_list *done);
 /* Ends every wait on an object, with an error. Called with the lock held. */
 void object_fail_locked(struct object *object, int error, struct parked_list *done);
-
-/* A poll request: revents now, and `poll` told later. It takes over `poll`, which may be NULL. */
-void object_poll(fuse_req_t req, struct handle *handle, struct fuse_pollhandle *poll, unsigned events);
-/* The handle goes. */
-void object_unpoll(struct handle *handle);
 
 /* Ends all waits of a session, with ENOTCONN. */
 void park_end(struct session *session);

@@ -11,28 +11,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* The number behind `key` in a file of /proc, or -1. */
-static long read_field(const char *path, const char *key)
-{
-    char text[256];
-    long value = -1;
-    FILE *file = fopen(path, "re");
-    while (file && fgets(text, sizeof text, file))
-        if (!strncmp(text, key, strlen(key)) && sscanf(text + strlen(key), "%ld", &value) == 1)
-            break;
-    if (file)
-        fclose(file);
-    return value;
-}
-
-pid_t process_of_thread(pid_t thread)
-{
-    char path[64];
-    snprintf(path, sizeof path, "/proc/%d/status", thread);
-    long process = read_field(path, "Tgid:");
-    return process > 0 ? (pid_t)process : thread;
-}
-
 /* The whole of a file of /proc, ended with a 0, in `room` or, where that is too small, in memory to be freed. */
 static char *read_whole(const char *path, char *room, size_t size)
 {
@@ -77,6 +55,26 @@ static const char *find_field(const char *text, const char *key)
 {
     const char *place = strstr(text, key);
     return place ? place + strlen(key) : NULL;
+}
+
+/* The number behind a key, or -1. */
+static long read_field(const char *path, const char *key)
+{
+    char room[4096];
+    char *text = read_whole(path, room, sizeof room);
+    const char *place = text ? find_field(text, key) : NULL;
+    long value = place ? atol(place) : -1;
+    if (text != room)
+        free(text);
+    return value;
+}
+
+pid_t process_of_thread(pid_t thread)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/status", thread);
+    long process = read_field(path, "\nTgid:");
+    return process > 0 ? (pid_t)process : thread;
 }
 
 bool proc_is_ours(void)
@@ -222,7 +220,7 @@ static bool ask_proc(int pidfd, int *status)
 {
     char path[64], text[1024];
     snprintf(path, sizeof path, "/proc/self/fdinfo/%d", pidfd);
-    long pid = read_field(path, "Pid:");
+    long pid = read_field(path, "\nPid:");
     if (pid <= 0)
         return false;
     snprintf(path, sizeof path, "/proc/%ld/stat", pid);

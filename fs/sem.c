@@ -1,6 +1,7 @@
 /* Semaphores as files: a read waits, a write posts. */
 #include "follow.h"
 #include "kind.h"
+#include "rights.h"
 
 #include <ctype.h>
 #include <poll.h>
@@ -156,6 +157,7 @@ static int watch(struct object *object)
     if (object->watch || !needed)
         return 0;
     object_hold(object);
+    rights_lower(); /* a thread that it makes has what we have */
     int error = ipc_sem_watch(object->sem, posted, object, &object->watch);
     if (error)
         object_release(object);

@@ -4,7 +4,7 @@
  *
  * Order of locks, outermost first: libfuse's lock of a request, object->lock, then one of handle->lock,
  * session->nodes_lock, session->objects_lock, session->timers.lock, or the core's. After libfuse's may also come
- * session->locks.lock, and then session->shares.lock; session->recent.lock alone.
+ * session->locks.lock, and then session->shares.lock. session->recent.lock is the last of all.
  */
 #ifndef SESSION_H
 #define SESSION_H
@@ -51,6 +51,10 @@ struct node {
     uint32_t backing;       /* passthrough.c: the backing file of a shared memory object, */
     unsigned backed;        /* and how many handles have it; nodes_lock */
     const struct root_file *file;
+    /* recent.c: of a shared memory object. */
+    int place;      /* an O_PATH descriptor of what was looked up, -1 for none */
+    int64_t placed; /* monotonic_now() */
+    TAILQ_ENTRY(node) recent;
 };
 
 LIST_HEAD(node_list, node);
@@ -80,18 +84,11 @@ struct shares {
     unsigned threads;
 };
 
-/* recent.c: shared memory objects that were looked up last. */
-enum { RECENT_MAX = 32 };
+/* recent.c: nodes of shared memory objects that were looked up last. */
 struct recent {
-    pthread_mutex_t lock; /* protects all of it */
-    struct recent_place {
-        dev_t device;
-        ino_t inode;
-        int64_t added; /* monotonic_now() */
-        int fd;        /* -1: none */
-    } places[RECENT_MAX];
-    unsigned next;
-    int count; /* atomic: of descriptors */
+    pthread_mutex_t lock;     /* protects all of it, and place and placed of nodes */
+    TAILQ_HEAD(, node) nodes; /* with a place, the one looked up longest ago first */
+    int count;                /* of them; atomic */
 };
 
 struct session {

@@ -6,7 +6,7 @@
 #include <sys/resource.h>
 
 enum { THREADS_MAX = 512, USER_THREADS_MAX = 64 };
-enum { RESERVE = 128 }; /* the daemon's own, and those that an operation needs for a moment */
+enum { RESERVE = 192 }; /* the daemon's own, and those that an operation needs for a moment */
 
 struct share {
     uid_t uid;

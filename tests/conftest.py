@@ -18,6 +18,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 import traceback
 
@@ -32,6 +33,9 @@ PREFIX = f'ipcfs-{os.getpid()}-'
 
 KERNEL = tuple(int(number) for number in re.findall(r'\d+', os.uname().release)[:2])
 PASSTHROUGH = 'no_passthrough' not in OPTIONS.split(',') and KERNEL >= (6, 9)
+
+SEGMENT_SIZE = 65536
+NOBODY = 65534      # has a name, as fusermount3 demands
 
 PATIENCE = 60      # seconds until something that must happen has failed to; reached only by failures
 TEST_LIMIT = 300   # seconds for one test
@@ -485,3 +489,36 @@ def assert_unmappable(mnt, name):
             mmap.mmap(fd, mmap.PAGESIZE, prot=protection)
         os.close(fd)
         assert failure.value.errno == errno.ENODEV
+
+
+@pytest.fixture
+def segment(name):
+    """The descriptor of a segment of 64 KiB for everybody, made natively."""
+    fd = native.shm_open(name, os.O_CREAT | os.O_EXCL | os.O_RDWR)
+    os.fchmod(fd, 0o666)
+    os.ftruncate(fd, SEGMENT_SIZE)
+    yield fd
+    os.close(fd)
+
+
+@pytest.fixture
+def as_nobody(name, tmp_path):
+    """Run a Python text as one who may mount: where /dev/fuse is for everyone, as on a desktop, which it is for that
+    process alone. Its arguments are the daemon, an empty folder of its own, and an object's name."""
+    folder = pathlib.Path(f'/tmp/{name}user')
+    folder.mkdir()
+    os.chown(folder, NOBODY, NOBODY)
+    script = f'''
+        set -e
+        mknod {tmp_path}/fuse c 10 229
+        chmod 666 {tmp_path}/fuse
+        mount --bind {tmp_path}/fuse /dev/fuse
+        exec setpriv --reuid={NOBODY} --regid={NOBODY} --clear-groups "$@"
+    '''
+
+    def run(text):
+        return folder, subprocess.run(
+            ['unshare', '--mount', 'sh', '-c', script, 'sh', '/usr/bin/python3', '-c', textwrap.dedent(text),
+             BUILD / 'ipcfs', folder, name], capture_output=True, text=True, timeout=PATIENCE)
+    yield run
+    folder.rmdir()

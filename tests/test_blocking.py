@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import os
+import pathlib
 import random
 import signal
 import time
@@ -37,6 +38,12 @@ def results(peer):
     return taken, int(taken.pop('interrupted')[0])
 
 
+def devices(mounted):
+    """Descriptors by which the daemon takes requests."""
+    folder = pathlib.Path(f'/proc/{mounted.process.pid}/fd')
+    return sum(os.readlink(fd) == '/dev/fuse' for fd in folder.iterdir())
+
+
 def test_2000_readers_on_200_semaphores_are_each_woken_once(mount, names, peer):
     mounted = mount()
     with contextlib.ExitStack() as stack:
@@ -47,6 +54,7 @@ def test_2000_readers_on_200_semaphores_are_each_woken_once(mount, names, peer):
         eventually(lambda: all_asleep(readers, 2000, paths), 4 * PATIENCE)
         assert daemon_threads(mounted) <= THREADS_MAX
         assert [semaphore.value for semaphore in semaphores] == [0] * 200
+        assert devices(mounted) > 5  # each answer is looked for among the requests of one
 
         (mounted.path / 'sem' / idle).write_bytes(b'2')
         assert (mounted.path / 'sem' / idle).read_bytes() == b'1\n'

@@ -5,15 +5,14 @@ import pathlib
 import re
 import signal
 import subprocess
-import textwrap
+import time
 
 import pytest
 
 import native
-from conftest import BUILD, PATIENCE, eventually, mount_points, parked
+from conftest import BUILD, NOBODY, PATIENCE, eventually, mount_points, parked, proc
 
 USER = 54321
-NOBODY = 65534  # has a name, as fusermount3 demands
 
 
 @pytest.fixture
@@ -239,27 +238,37 @@ USER_SESSION = '''
 '''
 
 
-def test_mounted_by_an_ordinary_user_it_serves_that_user(name, tmp_path):
-    """In a mount namespace of its own, where /dev/fuse is for everyone as on a desktop."""
-    folder = pathlib.Path(f'/tmp/{name}user')
-    folder.mkdir()
-    os.chown(folder, NOBODY, NOBODY)
-    script = f'''
-        set -e
-        mknod {tmp_path}/fuse c 10 229
-        chmod 666 {tmp_path}/fuse
-        mount --bind {tmp_path}/fuse /dev/fuse
-        exec setpriv --reuid={NOBODY} --regid={NOBODY} --clear-groups "$@"
-    '''
-    try:
-        done = subprocess.run(['unshare', '--mount', 'sh', '-c', script, 'sh', '/usr/bin/python3', '-c',
-                               textwrap.dedent(USER_SESSION), BUILD / 'ipcfs', folder, name],
-                              capture_output=True, text=True, timeout=PATIENCE)
-    finally:
-        folder.rmdir()
-    if 'mknod' in done.stderr:
-        pytest.skip('no device can be made here: ' + done.stderr)
+def test_mounted_by_an_ordinary_user_it_serves_that_user(as_nobody):
+    folder, done = as_nobody(USER_SESSION)
     assert done.stderr == (f'ipcfs: {folder}: shm/ can be read and written, but not mapped with mmap(MAP_SHARED): '
                            'FUSE passthrough takes CAP_SYS_ADMIN\n')
     assert done.returncode == 0
     assert done.stdout.splitlines() == [f"sem b'1\\n' {NOBODY}", f"mq b'1' {NOBODY}", f"shm b'1' {NOBODY}", 'status 0']
+
+
+@pytest.mark.parametrize('spin', ['', 'x', '-1', '1001', '1.5', '99999999999999999999'])
+def test_spin_that_is_no_number_of_microseconds_is_refused(ipcfs, folder, spin):
+    done = ipcfs('-o', f'spin={spin}', folder)
+    assert done.returncode == 2
+    assert done.stderr == f'ipcfs: spin={spin}: say how many microseconds, from 0 to 1000\n'
+    assert not os.path.ismount(folder)
+
+
+@pytest.mark.parametrize('spin', [0, 1000])
+def test_idle_daemon_sleeps_however_long_it_spins(mount, name, spin):
+    """Not one wake-up in a while, after it was busy."""
+    mounted = mount('-o', f'spin={spin}')
+    path = mounted.path / 'sem' / name
+    path.touch()
+    fd = os.open(path, os.O_RDWR)
+    for _ in range(2000):
+        os.pwrite(fd, b'1', 0)
+    os.close(fd)
+    switches = lambda: sum(int(number) for thread in os.listdir(f'/proc/{mounted.process.pid}/task') for number in
+                           re.findall(r'ctxt_switches:\s(\d+)', proc(mounted.process.pid, 'status', thread)))
+
+    def unchanged():
+        before = switches()
+        time.sleep(0.5)
+        return switches() == before
+    eventually(unchanged)

@@ -5,18 +5,13 @@ import contextlib
 import errno
 import mmap
 import os
-import pathlib
 import shutil
 import subprocess
-import textwrap
 
 import pytest
 
-import native
-from conftest import BUILD, PATIENCE, assert_unmappable, eventually
+from conftest import BUILD, PATIENCE, SEGMENT_SIZE as SIZE, assert_unmappable, eventually
 
-SIZE = 65536
-NOBODY = 65534
 
 
 @pytest.fixture
@@ -32,15 +27,6 @@ def mnt(mounted):
 @pytest.fixture
 def path(mnt, name):
     return mnt / 'shm' / name
-
-
-@pytest.fixture
-def segment(name):
-    """The descriptor of a segment of 64 KiB, made natively."""
-    fd = native.shm_open(name, os.O_CREAT | os.O_EXCL | os.O_RDWR)
-    os.ftruncate(fd, SIZE)
-    yield fd
-    os.close(fd)
 
 
 @pytest.fixture
@@ -292,24 +278,8 @@ USER_SESSION = '''
 '''
 
 
-def test_mount_of_an_ordinary_user_is_coherent_and_refuses(name, tmp_path):
-    """In a mount namespace of its own, where /dev/fuse is for everyone as on a desktop."""
-    folder = pathlib.Path(f'/tmp/{name}user')
-    folder.mkdir()
-    os.chown(folder, NOBODY, NOBODY)
-    script = f'''
-        set -e
-        mknod {tmp_path}/fuse c 10 229
-        chmod 666 {tmp_path}/fuse
-        mount --bind {tmp_path}/fuse /dev/fuse
-        exec setpriv --reuid={NOBODY} --regid={NOBODY} --clear-groups "$@"
-    '''
-    try:
-        done = subprocess.run(['unshare', '--mount', 'sh', '-c', script, 'sh', '/usr/bin/python3', '-c',
-                               textwrap.dedent(USER_SESSION), BUILD / 'ipcfs', folder, name],
-                              capture_output=True, text=True, timeout=PATIENCE)
-    finally:
-        folder.rmdir()
+def test_mount_of_an_ordinary_user_is_coherent_and_refuses(as_nobody):
+    _, done = as_nobody(USER_SESSION)
     line, = done.stderr.splitlines()
     assert 'mmap' in line and 'CAP_SYS_ADMIN' in line
     assert done.stdout.splitlines() == [f'errno {errno.ENODEV}'] * 2 + [

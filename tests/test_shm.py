@@ -18,15 +18,6 @@ def path(mnt, name):
     return mnt / 'shm' / name
 
 
-@pytest.fixture
-def segment(name):
-    """The descriptor of a segment of 64 KiB, made natively."""
-    fd = native.shm_open(name, os.O_CREAT | os.O_EXCL | os.O_RDWR)
-    os.ftruncate(fd, 65536)
-    yield fd
-    os.close(fd)
-
-
 def test_touched_file_is_an_empty_segment(path, name):
     path.touch()
     fd = native.shm_open(name)

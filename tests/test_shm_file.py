@@ -15,9 +15,8 @@ import subprocess
 import pytest
 
 import native
-from conftest import BUILD, OPTIONS, Child, eventually
+from conftest import BUILD, Child, OPTIONS, SEGMENT_SIZE as SIZE, eventually
 
-SIZE = 65536
 PAGE = mmap.PAGESIZE
 long = ctypes.c_long
 
@@ -31,15 +30,6 @@ for function in 'splice', 'copy_file_range', 'sendfile':
 @pytest.fixture
 def path(mnt, name):
     return mnt / 'shm' / name
-
-
-@pytest.fixture
-def segment(name):
-    """The descriptor of a segment of 64 KiB, made natively."""
-    fd = native.shm_open(name, os.O_CREAT | os.O_EXCL | os.O_RDWR)
-    os.ftruncate(fd, SIZE)
-    yield fd
-    os.close(fd)
 
 
 def outcome(operation, *arguments):

@@ -9,6 +9,7 @@ import importlib.util
 import itertools
 import mmap
 import os
+import pathlib
 import random
 import select
 import shutil
@@ -19,9 +20,8 @@ import subprocess
 import pytest
 
 import native
-from conftest import PASSTHROUGH, eventually, sleeps_in
+from conftest import PASSTHROUGH, SEGMENT_SIZE as SIZE, eventually, sleeps_in
 
-SIZE = 65536
 USER, OTHER = 54321, 54322
 
 # Where each of two sides finds the segment; what both find in the mount is covered as well.
@@ -32,16 +32,6 @@ both_ways = pytest.mark.parametrize('sides', SIDES, ids='-'.join)
 @pytest.fixture
 def path(mnt, name):
     return mnt / 'shm' / name
-
-
-@pytest.fixture
-def segment(name):
-    """The descriptor of a segment of 64 KiB for everybody, made natively."""
-    fd = native.shm_open(name, os.O_CREAT | os.O_EXCL | os.O_RDWR)
-    os.fchmod(fd, 0o666)
-    os.ftruncate(fd, SIZE)
-    yield fd
-    os.close(fd)
 
 
 @pytest.fixture
@@ -665,3 +655,13 @@ def test_peers_go_on_when_the_daemon_is_killed_among_them(mappable, mount, name,
     holder.send_signal(signal.SIGKILL)
     holder.wait()
     assert waiter.finish() == 'owner died\n'
+
+
+def test_look_up_keeps_a_removed_segment_for_a_moment_only(mount, name):
+    mounted = mount()
+    pathlib.Path('/dev/shm', name).touch()
+    held = lambda: [link for fd in pathlib.Path(f'/proc/{mounted.process.pid}/fd').iterdir()
+                    if name in (link := os.readlink(fd))]
+    os.stat(mounted.path / 'shm' / name)
+    native.shm_unlink(name)
+    eventually(lambda: not held())

@@ -406,6 +406,17 @@ def test_small_reads_of_a_stream_lose_nothing(view, queue, options, size):
     assert parts == expected
 
 
+def test_text_goes_through_a_short_queue_in_one_go(view, queue, child):
+    """The reader gets at once what its buffer holds, though the queue holds ten messages at a time."""
+    lines = b''.join(b'%d\n' % number for number in range(2000))
+    reader = child(lambda: native.read(os.open(view('text,stream'), os.O_RDONLY), 1 << 16))
+    eventually(lambda: parked(view(''), reader))
+    fd = os.open(view('text'), os.O_WRONLY)
+    assert os.write(fd, lines) == len(lines)
+    os.close(fd)
+    assert reader.result() == lines
+
+
 def test_stream_waits_and_goes_on(view, queue, child):
     def three():
         fd = os.open(view('stream'), os.O_RDONLY)
