@@ -233,16 +233,15 @@ static void on_interrupt(fuse_req_t req, void *data)
 {
     struct lock_wait *wait = data;
     struct session *session = fuse_req_userdata(req);
-    struct lock_waits done = TAILQ_HEAD_INITIALIZER(done);
     pthread_mutex_lock(&session->locks.lock);
     wait->interrupted = true;
     bool ours = wait->waiting && !wait->threaded;
-    if (ours)
+    if (ours) {
         end_wait(wait, -EINTR);
-    else if (wait->waiting)
-        pthread_kill(wait->thread, CANCEL);
-    if (ours)
         lock_file_put(wait->file);
+    } else if (wait->waiting) {
+        pthread_kill(wait->thread, CANCEL);
+    }
     pthread_mutex_unlock(&session->locks.lock);
     if (ours)
         reply(wait);
