@@ -10,7 +10,7 @@ import time
 import pytest
 
 import native
-from conftest import BUILD, NOBODY, PATIENCE, eventually, mount_points, parked, proc
+from conftest import BUILD, NOBODY, PATIENCE, eventually, mount_points, parked, proc, threads
 
 USER = 54321
 
@@ -264,7 +264,7 @@ def test_idle_daemon_sleeps_however_long_it_spins(mount, name, spin):
     for _ in range(2000):
         os.pwrite(fd, b'1', 0)
     os.close(fd)
-    switches = lambda: sum(int(number) for thread in os.listdir(f'/proc/{mounted.process.pid}/task') for number in
+    switches = lambda: sum(int(number) for thread in threads(mounted.process.pid) for number in
                            re.findall(r'ctxt_switches:\s(\d+)', proc(mounted.process.pid, 'status', thread)))
 
     def unchanged():

@@ -9,7 +9,7 @@ import tempfile
 import pytest
 
 import native
-from conftest import BUILD, OPTIONS, PATIENCE, PREFIX, eventually, mount_points, proc
+from conftest import BUILD, OPTIONS, PATIENCE, PREFIX, eventually, mount_points, proc, threads
 from test_command import daemons_on
 from test_users import OTHER
 
@@ -33,14 +33,6 @@ def rights_in(status):
 
 def rights(pid, thread=None):
     return rights_in(proc(pid, 'status', thread))
-
-
-def threads(pid):
-    """In the order in which they were made."""
-    first, *others = [int(thread) for thread in os.listdir(f'/proc/{pid}/task')]
-    if b'__tsan_init' in (BUILD / 'ipcfs').read_bytes():
-        del others[:1]  # ThreadSanitizer's own
-    return [first, *others]
 
 
 KEPT = (SERVING | LENT) & rights(os.getpid())['Prm']  # in a container, root may have less to begin with

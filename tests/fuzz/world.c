@@ -5,8 +5,10 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <mntent.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
@@ -33,6 +35,17 @@ static void mount_own(const char *type, const char *path, const char *options)
     check(mount("fuzz", path, type, MS_NOSUID | MS_NODEV, options) == 0, "a file system cannot be mounted");
 }
 
+/* A mount of another's daemon, copied here, would keep that daemon from ending. */
+static void let_go_of_mounts(void)
+{
+    FILE *mounts = setmntent("/proc/self/mounts", "r");
+    check(mounts != NULL, "the mounts cannot be read");
+    for (struct mntent *entry; (entry = getmntent(mounts));)
+        if (strcmp(entry->mnt_type, "fuse.ipcfs") == 0)
+            umount2(entry->mnt_dir, MNT_DETACH);
+    endmntent(mounts);
+}
+
 void world_enter(void)
 {
     if (unshare(CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWPID)) {
@@ -51,6 +64,7 @@ void world_enter(void)
     }
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     check(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0, "the mounts cannot be made private");
+    let_go_of_mounts();
     mount_own("proc", "/proc", NULL);
     mount_own("tmpfs", SHM, "size=8m,mode=1777");
     mkdir(QUEUES, 0777);
