@@ -17,6 +17,10 @@ struct watcher;
 struct ipc {
     int mq_directory; /* a mount of mqueuefs that nobody else sees, or -1 */
 
+    /* Protects the next one: the status of SHM_DIRECTORY for which it is known to have no access control list. */
+    pthread_mutex_t shm_lock;
+    struct stat shm_without_acl;
+
     /* Protects `sems`, and the `opens` and `next` of every semaphore. */
     pthread_mutex_t sems_lock;
     struct ipc_sem **sems; /* hash table by inode, a power of two in size */

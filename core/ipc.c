@@ -73,6 +73,7 @@ int ipc_new(struct ipc **made)
         free(ipc);
         return -ENOMEM;
     }
+    pthread_mutex_init(&ipc->shm_lock, NULL);
     pthread_mutex_init(&ipc->sems_lock, NULL);
     pthread_mutex_init(&ipc->watch_lock, NULL);
     pthread_cond_init(&ipc->watcher_gone, NULL);
@@ -89,6 +90,7 @@ void ipc_free(struct ipc *ipc)
     pthread_cond_destroy(&ipc->watcher_gone);
     pthread_mutex_destroy(&ipc->watch_lock);
     pthread_mutex_destroy(&ipc->sems_lock);
+    pthread_mutex_destroy(&ipc->shm_lock);
     free(ipc->sems);
     free(ipc);
 }

@@ -61,12 +61,19 @@ int ipc_stat_directory(struct ipc *ipc, enum ipc_kind kind, struct stat *st);
 int ipc_access_directory(struct ipc *ipc, enum ipc_kind kind, int mode);
 /* May everybody look up names in it, whoever they are? */
 bool ipc_is_open_to_all(struct ipc *ipc, enum ipc_kind kind);
+/*
+ * Might the user open by name, for `mode` (R_OK, W_OK), what has been opened as fd, whatever its groups and
+ * capabilities are? True: it is sure, as the owner may, or all may. False: it takes the kernel to tell.
+ */
+bool ipc_permits(struct ipc *ipc, enum ipc_kind kind, int fd, uid_t user, int mode);
 
 /*
  * An O_PATH descriptor of the object, for the calls below: it needs no permission on the object and takes part in
  * nothing. Symbolic links are never followed; what is not a regular file is ENOENT.
  */
 int ipc_locate(struct ipc *ipc, enum ipc_kind kind, const char *name);
+/* stat(2) of the same, by name. */
+int ipc_stat_name(struct ipc *ipc, enum ipc_kind kind, const char *name, struct stat *st);
 /* stat(2), access(2) (with the thread's effective ids), chmod(2), chown(2), utimensat(2) on ipc_locate's descriptor
  * or on that of an open object. */
 int ipc_stat(int fd, struct stat *st);

@@ -3,6 +3,8 @@
 #include "file.h"
 #include "kind.h"
 #include "notifier.h"
+#include "recent.h"
+#include "status.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -128,52 +130,84 @@ static int ask_queue(int fd, enum effort effort, struct facts *facts)
     return effort == READING ? ipc_mq_getattr_all(fd, &facts->queue) : ipc_mq_getattr(fd, &facts->queue);
 }
 
-/* May the caller know what one learns by opening? Yes if it could open the object now, or has it open. */
+/* May the caller, who has been assumed, know what one learns by opening? Yes if it could open the object now. */
 static int check_right(const struct handle *handle)
 {
     int fd = handle->kind->descriptor(handle);
-    if (handle->opener == caller_uid())
-        return 0;
     if (handle->sem)
         return ipc_access(fd, R_OK | W_OK);
     return ipc_access(fd, R_OK) && ipc_access(fd, W_OK) ? -EACCES : 0;
 }
 
-/* Through an open handle of the node, which may be of an object that has no name any more. False: there is none. */
-static bool ask_handle(struct node *node, enum effort effort, struct facts *facts)
+/*
+ * Through an open handle of the node, which may be of an object that has no name any more. EAGAIN: the caller has not
+ * opened it, so it is to be assumed; ENOENT: there is none.
+ */
+static int ask_handle(struct node *node, const struct caller *caller, enum effort effort, struct facts *facts)
 {
     pthread_mutex_lock(&node->session->nodes_lock);
     struct handle *handle = first_of_object(node);
-    if (handle)
-        facts->opened = check_right(handle);
-    if (handle && !facts->opened)
-        facts->opened = handle->sem ? ask_sem(handle->sem, facts) : ask_queue(handle->fd, effort, facts);
+    const bool own = handle && handle->opener == caller->uid;
+    int error = !handle ? -ENOENT : own ? 0 : caller->assumed ? check_right(handle) : -EAGAIN;
+    if (!error)
+        error = handle->sem ? ask_sem(handle->sem, facts) : ask_queue(handle->fd, effort, facts);
     pthread_mutex_unlock(&node->session->nodes_lock);
-    return handle;
+    return error;
 }
 
-static void ask_by_name(struct node *node, enum effort effort, struct facts *facts)
+static int ask_sem_by_name(struct node *node, const char *name, const struct caller *caller, struct facts *facts)
 {
     struct ipc *ipc = node->session->ipc;
+    struct ipc_sem *sem;
+    int error = ipc_sem_open(ipc, &sem, name, 0, 0, 0);
+    if (error)
+        return error;
+    if (!caller->assumed && !ipc_permits(ipc, IPC_SEM, ipc_sem_fd(sem), caller->uid, R_OK | W_OK))
+        error = -EACCES;
+    else
+        error = ask_sem(sem, facts);
+    recent_add_sem(node, sem);
+    return error;
+}
+
+static int ask_queue_by_name(struct ipc *ipc, const char *name, const struct caller *caller, enum effort effort,
+                             struct facts *facts)
+{
+    int fd = ipc_mq_open(ipc, name, O_RDONLY | O_NONBLOCK, 0, NULL);
+    if (fd == -EACCES && caller->assumed)
+        fd = ipc_mq_open(ipc, name, O_WRONLY | O_NONBLOCK, 0, NULL);
+    if (fd < 0)
+        return fd;
+    int error = -EACCES;
+    if (caller->assumed || ipc_permits(ipc, IPC_MQ, fd, caller->uid, R_OK))
+        error = ask_queue(fd, effort, facts);
+    close(fd);
+    return error;
+}
+
+static int ask_by_name(struct node *node, const struct caller *caller, enum effort effort, struct facts *facts)
+{
     char *name = node_name(node);
-    if (!name) {
-        facts->opened = -ENOMEM;
-    } else if (node->kind == IPC_SEM) {
-        struct ipc_sem *sem;
-        facts->opened = ipc_sem_open(ipc, &sem, name, 0, 0, 0);
-        if (!facts->opened) {
-            facts->opened = ask_sem(sem, facts);
-            ipc_sem_close(sem);
-        }
-    } else {
-        int fd = ipc_mq_open(ipc, name, O_RDONLY | O_NONBLOCK, 0, NULL);
-        if (fd == -EACCES)
-            fd = ipc_mq_open(ipc, name, O_WRONLY | O_NONBLOCK, 0, NULL);
-        facts->opened = fd < 0 ? fd : ask_queue(fd, effort, facts);
-        if (fd >= 0)
-            close(fd);
-    }
+    if (!name)
+        return -ENOMEM;
+    int error = node->kind == IPC_SEM ? ask_sem_by_name(node, name, caller, facts)
+                                      : ask_queue_by_name(node->session->ipc, name, caller, effort, facts);
     free(name);
+    return error;
+}
+
+/* What one learns by opening. The caller is assumed where it takes that to know whether it may. */
+static int ask(struct node *node, struct caller *caller, enum effort effort, struct facts *facts)
+{
+    int error = ask_handle(node, caller, effort, facts);
+    if (error == -ENOENT && (caller->assumed || caller_approach(caller)))
+        error = ask_by_name(node, caller, effort, facts);
+    if (!error || caller->assumed)
+        return error;
+    error = caller_become(caller);
+    if (!error)
+        error = ask_handle(node, caller, effort, facts);
+    return error == -ENOENT ? ask_by_name(node, caller, effort, facts) : error;
 }
 
 static void ask_object(struct node *node, struct facts *facts)
@@ -192,18 +226,16 @@ static void ask_object(struct node *node, struct facts *facts)
     object_release(object);
 }
 
-static int gather(struct node *node, enum effort effort, struct facts *facts)
+static int gather(struct node *node, struct caller *caller, enum effort effort, struct facts *facts)
 {
     *facts = (struct facts){0};
-    int fd = node_descriptor(node);
-    if (fd < 0)
-        return fd;
-    int error = ipc_stat(fd, &facts->st);
-    close(fd);
+    int error = caller->assumed || ipc_is_open_to_all(node->session->ipc, node->kind) ? 0 : caller_become(caller);
+    if (!error)
+        error = object_stat(node, &facts->st);
     if (error)
         return error;
-    if (effort > LOOKING && node->kind != IPC_SHM && !ask_handle(node, effort, facts))
-        ask_by_name(node, effort, facts);
+    if (effort > LOOKING && node->kind != IPC_SHM)
+        facts->opened = ask(node, caller, effort, facts);
     ask_object(node, facts);
     return 0;
 }
@@ -215,7 +247,7 @@ bool attr_is_ours(const char *name)
     return !strncmp(name, PREFIX, strlen(PREFIX));
 }
 
-ssize_t attr_get(struct node *node, const char *name, char text[ATTR_SIZE])
+ssize_t attr_get(struct node *node, struct caller *caller, const char *name, char text[ATTR_SIZE])
 {
     if (!attr_is_ours(name))
         return -ENODATA;
@@ -225,7 +257,7 @@ ssize_t attr_get(struct node *node, const char *name, char text[ATTR_SIZE])
         if (!applies(attribute, node) || strcmp(attribute->name, name))
             continue;
         struct facts facts;
-        int error = gather(node, attribute->effort, &facts);
+        int error = gather(node, caller, attribute->effort, &facts);
         if (!error)
             error = facts.opened;
         return error ? error : snprintf(text, ATTR_SIZE, attribute->format, attribute->get(&facts));
@@ -244,10 +276,10 @@ ssize_t attr_list(const struct node *node, char names[ATTR_LIST_SIZE])
 
 /* ---- The `stat` view ---- */
 
-static int write_lines(struct node *node, FILE *out)
+static int write_lines(struct node *node, struct caller *caller, FILE *out)
 {
     struct facts facts;
-    int error = gather(node, READING, &facts);
+    int error = gather(node, caller, READING, &facts);
     if (!error)
         error = facts.opened;
     for (size_t i = 0; !error && i < ATTRIBUTES; i++)
@@ -259,12 +291,12 @@ static int write_lines(struct node *node, FILE *out)
     return error;
 }
 
-int attr_open(struct node *node, int flags, struct handle **handle)
+int attr_open(struct node *node, struct caller *caller, int flags, struct handle **handle)
 {
     struct facts facts;
     if ((flags & O_ACCMODE) != O_RDONLY)
         return -EACCES;
-    int error = gather(node, READING, &facts);
+    int error = gather(node, caller, READING, &facts);
     if (!error)
         error = facts.opened;
     return error ? error : content_open(node, write_lines, handle);

@@ -75,44 +75,75 @@ static void become_nobody(void)
  * access(2) asks for the real ids, and with root's capabilities for root and none for others; with AT_EACCESS for the
  * effective ones. The kernel does not say which: only the uid tells, where the two differ.
  */
-static void see_real_user(const struct fuse_ctx *ctx, struct credentials *more)
+static void see_real_user(const struct caller *caller, struct credentials *more)
 {
-    if (ctx->uid != more->fsuid || more->uid == more->fsuid)
-        more->capabilities = ctx->uid ? 0 : more->permitted;
+    if (caller->uid != more->fsuid || more->uid == more->fsuid)
+        more->capabilities = caller->uid ? 0 : more->permitted;
 }
 
-static int assume(fuse_req_t req, struct caller *caller, bool real)
+int caller_name(fuse_req_t req, struct caller *caller)
 {
-    struct session *session = fuse_req_userdata(req);
+    const struct session *session = fuse_req_userdata(req);
     const struct fuse_ctx *ctx = fuse_req_ctx(req);
+    *caller =
+        (struct caller){.session = session, .uid = ctx->uid, .gid = ctx->gid, .pid = ctx->pid, .umask = ctx->umask};
+    return session->everyone || ctx->uid == session->owner ? 0 : -EACCES;
+}
+
+bool caller_approach(const struct caller *caller)
+{
+    if (!caller->session->everyone || caller->assumed || !caller->pid)
+        return false;
+    if (caller->gid != now.gid)
+        syscall(SYS_setfsgid, caller->gid);
+    if (caller->uid != now.uid) {
+        syscall(SYS_setfsuid, caller->uid);
+        rights_forget();
+        rights_lower();
+    }
+    now.uid = caller->uid;
+    now.gid = caller->gid;
+    return true;
+}
+
+static int become_caller(struct caller *caller, bool real)
+{
     struct credentials more;
-    *caller = (struct caller){.session = session, .uid = ctx->uid, .gid = ctx->gid, .pid = ctx->pid};
-    set_umask(ctx->umask);
-    if (!session->everyone)
-        return ctx->uid == session->owner ? 0 : -EACCES;
-    int error = credentials_of_thread(ctx->pid, &more);
+    set_umask(caller->umask);
+    caller->assumed |= !caller->session->everyone;
+    if (caller->assumed)
+        return 0;
+    int error = credentials_of_thread(caller->pid, &more);
     if (error)
         return error;
     if (real)
-        see_real_user(ctx, &more);
-    else if (ctx->uid != more.fsuid)
+        see_real_user(caller, &more);
+    else if (caller->uid != more.fsuid)
         more.capabilities = 0; /* it calls with other credentials than /proc shows */
-    error = become(ctx->uid, ctx->gid, &more);
+    error = become(caller->uid, caller->gid, &more);
     if (error)
         become_nobody();
     caller->capabilities = more.capabilities;
     caller->real_uid = more.uid;
+    caller->assumed = !error;
     return error;
+}
+
+int caller_become(struct caller *caller)
+{
+    return become_caller(caller, false);
 }
 
 int caller_assume(fuse_req_t req, struct caller *caller)
 {
-    return assume(req, caller, false);
+    int error = caller_name(req, caller);
+    return error ? error : become_caller(caller, false);
 }
 
 int caller_assume_real(fuse_req_t req, struct caller *caller)
 {
-    return assume(req, caller, true);
+    int error = caller_name(req, caller);
+    return error ? error : become_caller(caller, true);
 }
 
 int caller_look(fuse_req_t req, enum ipc_kind kind, struct caller *caller)
@@ -122,11 +153,6 @@ int caller_look(fuse_req_t req, enum ipc_kind kind, struct caller *caller)
         return caller_assume(req, caller);
     *caller = (struct caller){.session = session};
     return 0;
-}
-
-uid_t caller_uid(void)
-{
-    return syscall(SYS_setfsuid, -1); /* changes nothing, and tells (setfsuid(2)) */
 }
 
 void caller_forget(void)

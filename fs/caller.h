@@ -17,6 +17,8 @@ struct caller {
     uid_t uid;
     gid_t gid;
     pid_t pid; /* of the thread that called; alive until the request is answered */
+    mode_t umask;
+    bool assumed; /* the next two are known, and the thread has all the caller's rights */
     uint64_t capabilities;
     uid_t real_uid;
 };
@@ -27,15 +29,22 @@ struct caller {
  * known. ENOMEM.
  */
 int caller_assume(fuse_req_t req, struct caller *caller);
-/* As above, with the rights that access(2) asks about. */
+/*
+ * The same in two steps, for what may turn out not to need the second: to learn what rights a caller has takes longer
+ * than most of what is done with them.
+ */
+int caller_name(fuse_req_t req, struct caller *caller);
+int caller_become(struct caller *caller);
+/* Between them: an attempt may be made with the caller's fsuid and fsgid. The thread's groups and capabilities are
+ * anybody's, so what comes of it counts only if ipc_permits says so. False: not to be tried with this one. */
+bool caller_approach(const struct caller *caller);
+/* As caller_assume, with the rights that access(2) asks about. */
 int caller_assume_real(fuse_req_t req, struct caller *caller);
 /*
  * As above, or more cheaply nothing, for what only looks an object up and asks for its status: that takes no right but
  * to search the kind's directory, which all mostly have.
  */
 int caller_look(fuse_req_t req, enum ipc_kind kind, struct caller *caller);
-/* Whose rights the thread has. */
-uid_t caller_uid(void);
 /* The thread ends. */
 void caller_forget(void);
 

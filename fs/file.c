@@ -6,9 +6,9 @@
 
 /* ---- README ---- */
 
-static int write_readme(struct node *node, FILE *out)
+static int write_readme(struct node *node, struct caller *caller, FILE *out)
 {
-    (void)node;
+    (void)node, (void)caller;
     fputs("ipcfs: this machine's POSIX semaphores, shared memory and message queues, the\n"
           "very objects of sem_open, shm_open and mq_open in C programs, as files.\n"
           "Semaphores in sem/\n"
@@ -43,8 +43,9 @@ static void write_limit(void *arg, const char *name, long value)
     fprintf(arg, "%s %ld\n", name, value);
 }
 
-static int write_limits(struct node *node, FILE *out)
+static int write_limits(struct node *node, struct caller *caller, FILE *out)
 {
+    (void)caller;
     ipc_limits(write_limit, out);
     fprintf(out, "SHARED_MEMORY_MMAP %d\nVERSION %s\n", node->session->shared_mmap, VERSION);
     return 0;
@@ -73,14 +74,14 @@ struct content {
     content_writer *write;
 };
 
-static int make_text(struct node *node, content_writer *write, struct result **made)
+static int make_text(struct node *node, struct caller *caller, content_writer *write, struct result **made)
 {
     char *text = NULL;
     size_t size = 0;
     FILE *out = open_memstream(&text, &size);
     if (!out)
         return -ENOMEM;
-    int error = write(node, out);
+    int error = write(node, caller, out);
     /* A stream that could not grow says so to fflush, but not to fclose. */
     bool cut = fflush(out) || ferror(out);
     if ((fclose(out) || cut || !text) && !error)
@@ -103,7 +104,7 @@ static void read_content(fuse_req_t req, struct handle *handle, size_t size, off
     struct result *result, *old;
     int error = caller_assume(req, &caller);
     if (!error)
-        error = make_text(handle->node, content->write, &result);
+        error = make_text(handle->node, &caller, content->write, &result);
     if (error) {
         fuse_reply_err(req, -error);
         return;
@@ -164,7 +165,7 @@ int file_stat(struct node *node, struct stat *st)
 {
     struct session *session = node->session;
     struct result *result;
-    int error = make_text(node, node->file->write, &result);
+    int error = make_text(node, NULL, node->file->write, &result);
     if (error)
         return error;
     *st = (struct stat){.st_mode = S_IFREG | 0444,

@@ -2,12 +2,13 @@
 #ifndef FILE_H
 #define FILE_H
 
+#include "caller.h"
 #include "session.h"
 
 #include <stdio.h>
 
 /* Writes what the file says now: 0 or a negative errno. */
-typedef int content_writer(struct node *node, FILE *out);
+typedef int content_writer(struct node *node, struct caller *caller, FILE *out);
 
 struct root_file {
     const char *name;

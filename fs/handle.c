@@ -56,8 +56,30 @@ static int attach(struct handle *handle, struct node *node, const struct stat *s
     return 0;
 }
 
+/* What the caller needs on an object to open it so. */
+static int access_of(const struct handle *handle)
+{
+    if (handle->kind->id == IPC_SEM)
+        return R_OK | W_OK;
+    const int way = handle->flags & O_ACCMODE;
+    return (way != O_WRONLY ? R_OK : 0) | (way != O_RDONLY ? W_OK : 0);
+}
+
+static int open_as(struct caller *caller, struct handle *handle, const char *name, mode_t mode)
+{
+    const struct kind *kind = handle->kind;
+    if (kind->express && !(handle->flags & O_CREAT) && caller_approach(caller) &&
+        !kind->open(handle, name, mode, caller)) {
+        if (ipc_permits(handle->session->ipc, kind->id, kind->descriptor(handle), caller->uid, access_of(handle)))
+            return 0;
+        kind->close(handle);
+    }
+    int error = caller_become(caller);
+    return error ? error : kind->open(handle, name, mode, caller);
+}
+
 int handle_open(struct node *directory, struct node *node, const char *name, int flags, mode_t mode,
-                const struct caller *caller, struct handle **made)
+                struct caller *caller, struct handle **made)
 {
     struct session *session = directory->session;
     const struct kind *kind = directory->view.notify ? &notify_kind : kind_of(directory->kind);
@@ -79,7 +101,7 @@ int handle_open(struct node *directory, struct node *node, const char *name, int
     pthread_mutex_init(&handle->lock, NULL);
 
     struct stat st;
-    error = handle->kind->open(handle, name, handle->view->has_mode ? handle->view->mode : mode, caller);
+    error = open_as(caller, handle, name, handle->view->has_mode ? handle->view->mode : mode);
     if (handle->place >= 0)
         close(handle->place);
     if (error) {
@@ -134,6 +156,15 @@ struct handle *first_of_object(struct node *node)
     while (handle && !handle->kind->open) /* a text about it */
         handle = handle->next;
     return handle;
+}
+
+bool node_stat_open(struct node *node, struct stat *st)
+{
+    pthread_mutex_lock(&node->session->nodes_lock);
+    struct handle *handle = first_of_object(node);
+    bool found = handle && ipc_stat(handle->kind->descriptor(handle), st) == 0;
+    pthread_mutex_unlock(&node->session->nodes_lock);
+    return found;
 }
 
 int node_descriptor(struct node *node)

@@ -40,6 +40,8 @@ struct kind {
     void (*give_up)(struct parked *parked);
     /* Sees to it that object_serve is called when somebody in object->waiting or object->polls may be served. */
     int (*watch)(struct object *object);
+    /* Until watch is called again, that need not be. May be NULL. */
+    void (*look_away)(struct object *object);
     /* poll(2) events that are true of the handle now. */
     unsigned (*ready)(struct handle *handle);
     bool express; /* reads and writes that are answered at once do no more than attempt does */
@@ -51,11 +53,13 @@ struct kind {
 extern const struct kind sem_kind, shm_kind, mq_kind;
 const struct kind *kind_of(enum ipc_kind id);
 
-/* Opens or, with O_CREAT in flags, makes what `name` is in a directory, as the caller. On success *made is in the list
- * of its node, which is `node` or, where that is NULL, the one of what was opened. ESTALE: the node's object is gone.
+/*
+ * Opens or, with O_CREAT in flags, makes what `name` is in a directory, as the caller, who need not have been assumed.
+ * On success *made is in the list of its node, which is `node` or, where that is NULL, the one of what was opened.
+ * ESTALE: the node's object is gone.
  */
 int handle_open(struct node *directory, struct node *node, const char *name, int flags, mode_t mode,
-                const struct caller *caller, struct handle **made);
+                struct caller *caller, struct handle **made);
 /* As it is at this moment: O_NONBLOCK may come and go (fcntl(2)). */
 bool handle_is_nonblocking(const struct handle *handle);
 /* Puts it in the list of its node. */
@@ -64,6 +68,8 @@ void handle_adopt(struct handle *handle, struct node *node);
 struct handle *first_of_object(struct node *node);
 /* Ends a handle that nobody has open any more. */
 void handle_free(struct handle *handle);
+/* stat(2) by an open handle; false: there is none. */
+bool node_stat_open(struct node *node, struct stat *st);
 /* A copy of the descriptor of what the node is, by an open handle or by name; ESTALE. */
 int node_descriptor(struct node *node);
 

@@ -120,25 +120,7 @@ void listing_free(struct listing *listing)
     free(listing);
 }
 
-/* One entry to a buffer: the bytes that it takes, more than `room` if it does not fit. With `plus` it counts as a
- * look-up, but for what can't be looked up (any more), which is only listed. */
-static size_t emit(fuse_req_t req, struct node *directory, const struct listed *listed, bool plus, char *buffer,
-                   size_t room, off_t next)
-{
-    struct fuse_entry_param entry = {0};
-    struct stat st = {.st_ino = listed->ino, .st_mode = listed->type};
-    if (!plus)
-        return fuse_add_direntry(req, buffer, room, listed->name, &st, next);
-    size_t needed = fuse_add_direntry_plus(req, NULL, 0, listed->name, &entry, next);
-    if (needed > room)
-        return needed;
-    bool dots = !strcmp(listed->name, ".") || !strcmp(listed->name, "..");
-    if (dots || look_up(directory, listed->name, &entry))
-        entry = (struct fuse_entry_param){.attr = st};
-    return fuse_add_direntry_plus(req, buffer, room, listed->name, &entry, next);
-}
-
-void listing_read(fuse_req_t req, struct node *node, struct listing *listing, size_t size, off_t offset, bool plus)
+void listing_read(fuse_req_t req, struct node *node, struct listing *listing, size_t size, off_t offset)
 {
     char *buffer = malloc(size);
     struct caller caller;
@@ -152,7 +134,9 @@ void listing_read(fuse_req_t req, struct node *node, struct listing *listing, si
         error = fill_listing(node, listing);
     size_t used = 0;
     for (size_t i = offset; !error && i < listing->count; i++) {
-        size_t n = emit(req, node, &listing->entries[i], plus, buffer + used, size - used, i + 1);
+        const struct listed *listed = &listing->entries[i];
+        const struct stat st = {.st_ino = listed->ino, .st_mode = listed->type};
+        const size_t n = fuse_add_direntry(req, buffer + used, size - used, listed->name, &st, i + 1);
         if (n > size - used)
             break;
         used += n;

@@ -11,7 +11,10 @@ struct listing *listing_new(struct session *session); /* NULL: no memory */
 void listing_free(struct listing *listing);
 /* Frees those that are open at the end. */
 void listings_free(struct session *session);
-/* Answers a readdir request or, with `plus`, a readdirplus request. */
-void listing_read(fuse_req_t req, struct node *node, struct listing *listing, size_t size, off_t offset, bool plus);
+/*
+ * Answers a readdir request. There is no readdirplus: what it says of an entry would have to be asked for again, as
+ * nothing that the kernel keeps of an object may be believed.
+ */
+void listing_read(fuse_req_t req, struct node *node, struct listing *listing, size_t size, off_t offset);
 
 #endif

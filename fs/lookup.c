@@ -39,14 +39,16 @@ static int look_up_in_root(struct session *session, const char *name, struct fus
 
 static int look_up_object(struct node *directory, const char *name, struct fuse_entry_param *entry)
 {
-    int fd = ipc_locate(directory->session->ipc, directory->kind, name);
-    if (fd < 0)
+    struct ipc *ipc = directory->session->ipc;
+    const bool keep = directory->kind == IPC_SHM && !directory->view.stat;
+    int fd = keep ? ipc_locate(ipc, directory->kind, name) : -1;
+    if (keep && fd < 0)
         return fd;
-    int error = ipc_stat(fd, &entry->attr);
+    int error = keep ? ipc_stat(fd, &entry->attr) : ipc_stat_name(ipc, directory->kind, name, &entry->attr);
     struct node *node = error ? NULL : node_for_object(directory, name, &entry->attr);
-    if (node && directory->kind == IPC_SHM && !directory->view.stat)
+    if (node && keep)
         recent_add(node, fd);
-    else
+    else if (keep)
         close(fd);
     if (!node)
         return error ? error : -ENOMEM;

@@ -19,7 +19,8 @@ enum {
     BACKLOG = 64, /* requests that were there at once, one after the other, before another reader is called */
     LONG_TRANSFER = 64 << 10, /* bytes */
     MEMORY_MILLISECONDS = 20,
-    TRIALS_APART = 4096, /* at most so many chances are let pass before it is tried again whether spinning helps */
+    TRIALS_APART = 4096, /* at most so many chances are let pass before it is tried again whether spinning helps, */
+    TRIALS_APART_LOST = 1024, /* and at least so many after it has cost us the core */
 };
 
 struct loop {
@@ -136,11 +137,13 @@ static bool is_worth_spinning(struct loop *loop)
  * Whether spinning helps is found out by doing it. It does not where the caller needs the core that we keep busy, or
  * where we are not given one: then it is tried less and less often.
  */
-static void learn(struct loop *loop, bool caught)
+static void learn(struct loop *loop, bool caught, bool lost)
 {
     unsigned apart = __atomic_load_n(&loop->chances_apart, __ATOMIC_RELAXED);
     if (caught)
         apart = 2;
+    else if (lost && apart < TRIALS_APART_LOST)
+        apart = TRIALS_APART_LOST;
     else if (apart < TRIALS_APART)
         apart *= 2;
     __atomic_store_n(&loop->spinning_helps, caught, __ATOMIC_RELAXED);
@@ -158,8 +161,10 @@ static int spin(struct loop *loop, struct fuse_buf *buffer, int64_t began)
         size = receive(loop, buffer);
         now = monotonic_now();
     } while (size == -EAGAIN && now - began < loop->spin);
-    /* One that came after we had lost the core for a while was not caught by spinning. */
-    learn(loop, size != -EAGAIN && now - began < 2 * loop->spin);
+    /* One that came after we had lost the core for a while was not caught by spinning, which may be why: what others
+     * wait for, or a quota, is used up by it. */
+    const bool lost = now - began >= 2 * loop->spin;
+    learn(loop, size != -EAGAIN && !lost, lost);
     return size;
 }
 
@@ -220,7 +225,6 @@ static bool may_take_long(struct session *session, const struct fuse_buf *buffer
     case FUSE_SETATTR:
         return node_of(session, header->nodeid)->kind == IPC_SHM;
     case FUSE_READDIR:
-    case FUSE_READDIRPLUS:
     case FUSE_FALLOCATE:
     case FUSE_COPY_FILE_RANGE:
         return true;

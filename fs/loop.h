@@ -11,7 +11,7 @@
 
 #include "session.h"
 
-#define SPIN_DEFAULT 30 /* microseconds */
+#define SPIN_DEFAULT 100 /* microseconds */
 #define SPIN_MAX 1000
 
 /* Starts the threads. When the kernel ends the connection, session->ended is set and the bell rung. */

@@ -163,28 +163,59 @@ static bool is_waited_for(const struct object *object)
            !LIST_EMPTY(&object->polls);
 }
 
-/* Edge-triggered, and left alone once it is there: each change of a queue is one event, and adding it is one too. */
+static uint32_t events_of(const struct object *object)
+{
+    const bool polled = !LIST_EMPTY(&object->polls);
+    return (polled || !TAILQ_EMPTY(&object->waiting[RECEIVE]) ? EPOLLIN : 0U) |
+           (polled || !TAILQ_EMPTY(&object->waiting[SEND]) ? EPOLLOUT : 0U);
+}
+
+/* Edge-triggered: each change of a queue is one event, and if it is so at the moment, this is one too. */
+static int add_events(struct object *object, uint32_t events)
+{
+    struct epoll_event event = {.events = object->events | events | EPOLLET, .data.ptr = object};
+    const int operation = object->events ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
+    if (epoll_ctl(object->session->epoll, operation, object->fd, &event))
+        return -errno;
+    object->events |= events;
+    object->fresh = true;
+    return 0;
+}
+
+static void remove_events(struct object *object)
+{
+    if (object->events)
+        epoll_ctl(object->session->epoll, EPOLL_CTL_DEL, object->fd, NULL);
+    object->events = 0;
+}
+
+/* Left alone once it is there, but that it comes to watch for more. */
 static int watch(struct object *object)
 {
-    struct session *session = object->session;
     if (!is_waited_for(object)) {
         object->idle_changes = IDLE_CHANGES_MAX;
         if (object->watched && !object->retiring)
             session_retire(object);
         return 0;
     }
+    const uint32_t events = events_of(object);
     if (object->watched)
-        return 0;
+        return events & ~object->events ? add_events(object, events) : 0;
     int fd = epoll_descriptor(object);
-    if (fd < 0)
-        return fd;
-    struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLET, .data.ptr = object};
-    if (epoll_ctl(session->epoll, EPOLL_CTL_ADD, fd, &event))
-        return -errno;
+    int error = fd < 0 ? fd : add_events(object, events);
+    if (error)
+        return error;
     object_hold(object);
-    object->watched = object->fresh = true;
+    object->watched = true;
     object->idle_changes = 0;
     return 0;
+}
+
+/* What we do ourselves need not wake the main thread, which would look even for events that it did not ask for. It may
+ * have one of this object in its hand, so the reference stays. */
+static void look_away(struct object *object)
+{
+    remove_events(object);
 }
 
 void queue_changed(struct object *object)
@@ -198,7 +229,7 @@ void queue_changed(struct object *object)
     object->idle_changes = is_waited_for(object) ? 0 : object->idle_changes + 1;
     bool unwatch = object->watched && object->idle_changes >= IDLE_CHANGES_MAX;
     if (unwatch) {
-        epoll_ctl(object->session->epoll, EPOLL_CTL_DEL, object->fd, NULL);
+        remove_events(object);
         object->watched = false;
     }
     pthread_mutex_unlock(&object->lock);
@@ -222,6 +253,7 @@ const struct kind mq_kind = {
     .has_room = text_has_room,
     .undo = undo,
     .watch = watch,
+    .look_away = look_away,
     .ready = ready,
     .flush = flush,
 };

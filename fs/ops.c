@@ -255,18 +255,22 @@ static void op_rename(fuse_req_t req, fuse_ino_t from, const char *name, fuse_in
 
 /* ---- Opening ---- */
 
-static int open_node(struct node *node, int flags, const struct caller *caller, struct handle **handle)
+static int open_node(struct node *node, int flags, struct caller *caller, struct handle **handle)
 {
+    const bool by_name = node->type == NODE_OBJECT && !node->parent->view.stat;
+    int error = by_name ? 0 : caller_become(caller);
+    if (error)
+        return error;
     if (node->type == NODE_FILE)
         return file_open(node, flags, handle);
     if (node->type != NODE_OBJECT)
         return -EISDIR;
     if (node->parent->view.stat)
-        return attr_open(node, flags, handle);
+        return attr_open(node, caller, flags, handle);
     char *name = node_name(node);
     if (!name)
         return -ENOMEM;
-    int error = handle_open(node->parent, node, name, flags, 0, caller, handle);
+    error = handle_open(node->parent, node, name, flags, 0, caller, handle);
     free(name);
     return error == -ENOENT ? -ESTALE : error; /* the kernel looks it up again */
 }
@@ -275,7 +279,7 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
     struct handle *handle;
     struct caller caller;
-    int error = caller_assume(req, &caller);
+    int error = caller_name(req, &caller);
     if (!error)
         error = open_node(node_in(req, ino), fi->flags, &caller, &handle);
     if (error) {
@@ -452,12 +456,7 @@ static void op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info 
 
 static void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
 {
-    listing_read(req, node_in(req, ino), (struct listing *)(uintptr_t)fi->fh, size, offset, false);
-}
-
-static void op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
-{
-    listing_read(req, node_in(req, ino), (struct listing *)(uintptr_t)fi->fh, size, offset, true);
+    listing_read(req, node_in(req, ino), (struct listing *)(uintptr_t)fi->fh, size, offset);
 }
 
 static void op_statfs(fuse_req_t req, fuse_ino_t ino)
@@ -496,9 +495,9 @@ static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t
 {
     char value[ATTR_SIZE];
     struct caller caller;
-    ssize_t length = caller_assume(req, &caller);
+    ssize_t length = caller_name(req, &caller);
     if (!length)
-        length = attr_get(node_in(req, ino), name, value);
+        length = attr_get(node_in(req, ino), &caller, name, value);
     reply_value(req, value, length, size);
 }
 
@@ -571,7 +570,6 @@ const struct fuse_lowlevel_ops operations = {
     .opendir = op_opendir,
     .releasedir = op_releasedir,
     .readdir = op_readdir,
-    .readdirplus = op_readdirplus,
     .statfs = op_statfs,
     .getxattr = op_getxattr,
     .listxattr = op_listxattr,

@@ -260,6 +260,10 @@ static int exchange(struct parked *parked, struct parked_list *done)
 {
     struct object *object = parked->object;
     const enum direction others = parked->direction == SEND ? RECEIVE : SEND;
+    const bool look_away = object->kind->look_away && !TAILQ_EMPTY(&object->waiting[others]) &&
+                           TAILQ_EMPTY(&object->waiting[parked->direction]) && LIST_EMPTY(&object->polls);
+    if (look_away)
+        object->kind->look_away(object);
     parked->for_others = false;
     int error = attempt_once(parked);
     bool served = parked->for_others;
@@ -273,6 +277,10 @@ static int exchange(struct parked *parked, struct parked_list *done)
         end_with(first, 0);
         TAILQ_INSERT_TAIL(done, first, link);
     }
+    const bool waited_for = !TAILQ_EMPTY(&object->waiting[RECEIVE]) || !TAILQ_EMPTY(&object->waiting[SEND]);
+    const int unwatched = look_away && waited_for ? object->kind->watch(object) : 0;
+    if (unwatched)
+        object_fail_locked(object, unwatched, done);
     if (served)
         polls_tell(object, false);
     return error;

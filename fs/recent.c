@@ -15,25 +15,41 @@ void recent_setup(struct session *session)
 /* Called with the lock held. */
 static void drop(struct recent *recent, struct node *node)
 {
+    if (node->place < 0 && !node->sem)
+        return;
     TAILQ_REMOVE(&recent->nodes, node, recent);
     __atomic_sub_fetch(&recent->count, 1, __ATOMIC_RELAXED);
-    close(node->place);
+    if (node->place >= 0)
+        close(node->place);
+    if (node->sem)
+        ipc_sem_close(node->sem);
     node->place = -1;
+    node->sem = NULL;
 }
 
-void recent_add(struct node *node, int fd)
+static void add(struct node *node, int fd, struct ipc_sem *sem)
 {
     struct recent *recent = &node->session->recent;
     pthread_mutex_lock(&recent->lock);
-    if (node->place >= 0)
-        drop(recent, node);
-    else if (recent->count == RECENT_MAX)
+    drop(recent, node);
+    if (recent->count == RECENT_MAX)
         drop(recent, TAILQ_FIRST(&recent->nodes));
     node->place = fd;
+    node->sem = sem;
     node->placed = monotonic_now();
     TAILQ_INSERT_TAIL(&recent->nodes, node, recent);
     __atomic_add_fetch(&recent->count, 1, __ATOMIC_RELAXED);
     pthread_mutex_unlock(&recent->lock);
+}
+
+void recent_add(struct node *node, int fd)
+{
+    add(node, fd, NULL);
+}
+
+void recent_add_sem(struct node *node, struct ipc_sem *sem)
+{
+    add(node, -1, sem);
 }
 
 int recent_place(struct node *node)
@@ -49,8 +65,7 @@ void recent_remove(struct node *node)
 {
     struct recent *recent = &node->session->recent;
     pthread_mutex_lock(&recent->lock);
-    if (node->place >= 0)
-        drop(recent, node);
+    drop(recent, node);
     pthread_mutex_unlock(&recent->lock);
 }
 

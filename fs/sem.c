@@ -1,6 +1,7 @@
 /* Semaphores as files: a read waits, a write posts. */
 #include "follow.h"
 #include "kind.h"
+#include "recent.h"
 #include "rights.h"
 
 #include <ctype.h>
@@ -17,7 +18,10 @@ static int open_sem(struct handle *handle, const char *name, mode_t mode, const 
 
 static void close_sem(struct handle *handle)
 {
-    ipc_sem_close(handle->sem);
+    if (handle->node)
+        recent_add_sem(handle->node, handle->sem);
+    else
+        ipc_sem_close(handle->sem);
 }
 
 static int descriptor(const struct handle *handle)

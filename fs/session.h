@@ -52,8 +52,9 @@ struct node {
     unsigned backed;        /* and how many handles have it; nodes_lock */
     const struct root_file *file;
     /* recent.c: of a shared memory object. */
-    int place;      /* an O_PATH descriptor of what was looked up, -1 for none */
-    int64_t placed; /* monotonic_now() */
+    int place;           /* an O_PATH descriptor of what was looked up, -1 for none */
+    struct ipc_sem *sem; /* what was open, NULL for none */
+    int64_t placed;      /* monotonic_now() */
     TAILQ_ENTRY(node) recent;
 };
 
@@ -86,8 +87,8 @@ struct shares {
 
 /* recent.c: nodes of shared memory objects that were looked up last. */
 struct recent {
-    pthread_mutex_t lock;     /* protects all of it, and place and placed of nodes */
-    TAILQ_HEAD(, node) nodes; /* with a place, the one looked up longest ago first */
+    pthread_mutex_t lock;     /* protects all of it, and place, sem and placed of nodes */
+    TAILQ_HEAD(, node) nodes; /* with a place or a sem, the one used longest ago first */
     int count;                /* of them; atomic */
 };
 
@@ -224,7 +225,8 @@ struct object {
     struct ipc_watch *watch;  /* semaphore: while somebody waits, and perhaps longer */
     bool watch_unwanted;      /* semaphore: but not this time */
     int fd;                   /* queue: what epoll watches; -1 before the first wait */
-    bool watched;             /* queue: in epoll, with a reference */
+    bool watched;             /* queue: it may be in epoll, and has a reference for that */
+    uint32_t events;          /* queue: that epoll is to tell of; 0: it is not in there */
     unsigned idle_changes;    /* queue: since somebody waited */
     bool fresh;               /* queue: and nothing has been heard of it yet */
     bool retiring;            /* queue: in session->retired */

@@ -30,17 +30,27 @@ static int stat_directory(struct node *node, struct stat *st)
     return 0;
 }
 
+int object_stat(struct node *node, struct stat *st)
+{
+    if (node_stat_open(node, st))
+        return 0;
+    char *name = node_name(node);
+    if (!name)
+        return -ENOMEM;
+    int error = ipc_stat_name(node->session->ipc, node->kind, name, st);
+    free(name);
+    if (!error && (st->st_ino != node->inode || st->st_dev != node->device))
+        error = -ENOENT;
+    return error == -ENOENT ? -ESTALE : error;
+}
+
 int node_stat(struct node *node, struct stat *st)
 {
     if (node->type == NODE_FILE)
         return file_stat(node, st);
     if (node->type != NODE_OBJECT)
         return stat_directory(node, st);
-    int fd = node_descriptor(node);
-    if (fd < 0)
-        return fd;
-    int error = ipc_stat(fd, st);
-    close(fd);
+    int error = object_stat(node, st);
     show_object(node, st);
     return error;
 }
