@@ -371,6 +371,32 @@ def test_access_control_lists_count(pairs, child, kind, identity):
         assert [cells['open both ways', name][1] for name in ACLS] == ['done', 'EACCES', 'EACCES', 'done', 'EACCES']
 
 
+def test_access_control_list_of_the_directory_counts_at_once(child):
+    """The daemon does not ask for it each time."""
+    entries = acl((USER_OBJ, 7), (USER, 0, OTHER), (GROUP_OBJ, 7), (MASK, 7), (OTHER_OBJ, 7))
+    answer = lambda action, path: access.answer(lambda _: (action(path), None)[1], None)
+
+    def look(mnt):
+        paths = [path for kind in ('sem', 'shm') for path in (access.native_path(kind, 'object'), mnt / kind / 'object')]
+        return [answer(action, path) for action in (os.stat, lambda path: access.open_file(path, os.O_RDWR))
+                for path in paths]
+
+    def run():
+        found = []
+        os.umask(0)
+        with access.own_machine() as mnt:
+            for kind in 'sem', 'shm':
+                native.CREATE[kind]('object', 0o666)
+            for _ in range(5):
+                found.append(Child(look, [mnt], user=OTHER, group=OTHER).result())
+                os.setxattr('/dev/shm', 'system.posix_acl_access', entries)
+                found.append(Child(look, [mnt], user=OTHER, group=OTHER).result())
+                os.removexattr('/dev/shm', 'system.posix_acl_access')
+                time.sleep(0.03)  # long enough for it to be remembered that there is none
+        return found
+    assert child(run).result() == [['done'] * 8, ['EACCES'] * 8] * 5
+
+
 @pytest.mark.parametrize('umask', [0o022, 0o077, 0o000])
 def test_default_access_control_list_takes_the_place_of_the_umask(child, umask):
     default = acl((USER_OBJ, 6), (USER, 6, OTHER), (GROUP_OBJ, 4), (MASK, 6), (OTHER_OBJ, 0))

@@ -113,6 +113,8 @@ static void every_call_refuses_a_bad_name(void)
             CHECK_IS(open_object(kind, bad[i], 0), -EINVAL);
             CHECK_IS(open_object(kind, bad[i], O_CREAT), -EINVAL);
             int located = ipc_locate(ipc, kind, bad[i]), unlinked = ipc_unlink(ipc, kind, bad[i]);
+            struct stat st;
+            CHECK_IS(ipc_stat_name(ipc, kind, bad[i], &st), located);
             CHECK(located == -EINVAL || located == -ENOENT);
             CHECK(unlinked == -EINVAL || unlinked == -ENOENT);
         }
@@ -405,6 +407,54 @@ static void access_asks_the_mode(void)
     }
 }
 
+static bool is_permitted(enum ipc_kind kind, const char *name, int fd, uid_t user, mode_t mode, int access)
+{
+    int located = locate(kind, name);
+    CHECK_IS(ipc_chmod(located, mode), 0);
+    close(located);
+    return ipc_permits(ipc, kind, fd, user, access);
+}
+
+static void what_a_mode_permits_whoever_asks_is_known(void)
+{
+    const uid_t owner = geteuid(), other = owner + 1;
+    for (enum ipc_kind kind = IPC_SEM; kind <= IPC_MQ; kind++) {
+        const char *name = new_name();
+        make(kind, name);
+        struct ipc_sem *sem = NULL;
+        if (kind == IPC_SEM)
+            CHECK_IS(ipc_sem_open(ipc, &sem, name, 0, 0, 0), 0);
+        int fd = sem ? ipc_sem_fd(sem) : open_object(kind, name, 0);
+        CHECK(fd >= 0);
+        CHECK(is_permitted(kind, name, fd, owner, 0600, R_OK | W_OK));
+        CHECK(is_permitted(kind, name, fd, owner, 0466, R_OK));
+        CHECK(!is_permitted(kind, name, fd, owner, 0466, R_OK | W_OK)); /* but others may */
+        CHECK(!is_permitted(kind, name, fd, other, 0600, R_OK));
+        CHECK(is_permitted(kind, name, fd, other, 0666, R_OK | W_OK));
+        CHECK(is_permitted(kind, name, fd, other, 0644, R_OK));
+        CHECK(!is_permitted(kind, name, fd, other, 0644, W_OK));
+        CHECK(!is_permitted(kind, name, fd, other, 0606, R_OK)); /* of the group? */
+        CHECK(!is_permitted(kind, name, fd, other, 0660, R_OK));
+        if (sem)
+            ipc_sem_close(sem);
+        else
+            close(fd);
+    }
+}
+
+static void the_status_by_name_is_that_of_the_object(void)
+{
+    for (enum ipc_kind kind = IPC_SEM; kind <= IPC_MQ; kind++) {
+        const char *name = new_name();
+        struct stat st, located;
+        CHECK_IS(ipc_stat_name(ipc, kind, name, &st), -ENOENT);
+        make(kind, name);
+        CHECK_IS(ipc_stat_name(ipc, kind, name, &st), 0);
+        located = stat_of(kind, name);
+        CHECK(st.st_ino == located.st_ino && st.st_dev == located.st_dev && st.st_mode == located.st_mode);
+    }
+}
+
 /* Of all calls that need a right on an object, as nobody, on one of root's with mode 0600. */
 static void check_no_rights(const char *name)
 {
@@ -558,6 +608,8 @@ int main(int argc, char **argv)
                                         TEST(utimens_sets_the_objects_times),
                                         TEST(the_calls_take_an_open_objects_descriptor_too),
                                         TEST(access_asks_the_mode),
+                                        TEST(what_a_mode_permits_whoever_asks_is_known),
+                                        TEST(the_status_by_name_is_that_of_the_object),
                                         TEST(rights_are_those_of_the_calling_thread),
                                         TEST(the_directory_of_a_kind_is_that_of_its_files),
                                         TEST(descriptors_are_closed_on_exec),
