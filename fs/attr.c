@@ -147,7 +147,7 @@ static int ask_handle(struct node *node, const struct caller *caller, enum effor
 {
     pthread_mutex_lock(&node->session->nodes_lock);
     struct handle *handle = first_of_object(node);
-    const bool own = handle && handle->opener == caller->uid;
+    const bool own = handle && handle->opener == caller->uid && (caller->assumed || caller->pid);
     int error = !handle ? -ENOENT : own ? 0 : caller->assumed ? check_right(handle) : -EAGAIN;
     if (!error)
         error = handle->sem ? ask_sem(handle->sem, facts) : ask_queue(handle->fd, effort, facts);

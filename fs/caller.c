@@ -94,16 +94,22 @@ bool caller_approach(const struct caller *caller)
 {
     if (!caller->session->everyone || caller->assumed || !caller->pid)
         return false;
-    if (caller->gid != now.gid)
+    bool done = true;
+    if (caller->gid != now.gid) {
         syscall(SYS_setfsgid, caller->gid);
+        done &= syscall(SYS_setfsgid, -1) == (long)caller->gid;
+    }
     if (caller->uid != now.uid) {
         syscall(SYS_setfsuid, caller->uid);
         rights_forget();
         rights_lower();
+        done &= syscall(SYS_setfsuid, -1) == (long)caller->uid;
     }
     now.uid = caller->uid;
     now.gid = caller->gid;
-    return true;
+    if (!done)
+        become_nobody();
+    return done;
 }
 
 static int become_caller(struct caller *caller, bool real)

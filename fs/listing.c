@@ -1,7 +1,6 @@
 #include "listing.h"
 #include "caller.h"
 #include "file.h"
-#include "lookup.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -154,16 +154,16 @@ static void learn(struct loop *loop, bool caught, bool lost)
 /* Looks for a request again and again for a moment. EAGAIN: there was none. */
 static int spin(struct loop *loop, struct fuse_buf *buffer, int64_t began)
 {
-    int64_t now;
+    int64_t looked;
     int size;
     do {
         relax();
+        looked = monotonic_now();
         size = receive(loop, buffer);
-        now = monotonic_now();
-    } while (size == -EAGAIN && now - began < loop->spin);
+    } while (size == -EAGAIN && looked - began < loop->spin);
     /* One that came after we had lost the core for a while was not caught by spinning, which may be why: what others
      * wait for, or a quota, is used up by it. */
-    const bool lost = now - began >= 2 * loop->spin;
+    const bool lost = looked - began >= 2 * loop->spin;
     learn(loop, size != -EAGAIN && !lost, lost);
     return size;
 }

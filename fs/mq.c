@@ -228,6 +228,9 @@ void queue_changed(struct object *object)
     /* Not at once, as somebody will wait again; but changes that concern nobody must not wake us for ever. */
     object->idle_changes = is_waited_for(object) ? 0 : object->idle_changes + 1;
     bool unwatch = object->watched && object->idle_changes >= IDLE_CHANGES_MAX;
+    /* One that is over again when epoll looks wakes us too, and is not told: so all are counted, with room for more. */
+    if (object->idle_changes && !unwatch && object->events && object->events != (EPOLLIN | EPOLLOUT))
+        add_events(object, EPOLLIN | EPOLLOUT);
     if (unwatch) {
         remove_events(object);
         object->watched = false;

@@ -4,7 +4,7 @@
  *
  * Order of locks, outermost first: libfuse's lock of a request, object->lock, then one of handle->lock,
  * session->nodes_lock, session->objects_lock, session->timers.lock, or the core's. After libfuse's may also come
- * session->locks.lock, and then session->shares.lock. session->recent.lock is the last of all.
+ * session->locks.lock, and then session->shares.lock. session->recent.lock is the last of all but the core's.
  */
 #ifndef SESSION_H
 #define SESSION_H
@@ -51,7 +51,7 @@ struct node {
     uint32_t backing;       /* passthrough.c: the backing file of a shared memory object, */
     unsigned backed;        /* and how many handles have it; nodes_lock */
     const struct root_file *file;
-    /* recent.c: of a shared memory object. */
+    /* recent.c: of a shared memory object or a semaphore. */
     int place;           /* an O_PATH descriptor of what was looked up, -1 for none */
     struct ipc_sem *sem; /* what was open, NULL for none */
     int64_t placed;      /* monotonic_now() */
@@ -85,7 +85,7 @@ struct shares {
     unsigned threads;
 };
 
-/* recent.c: nodes of shared memory objects that were looked up last. */
+/* recent.c: nodes of shared memory objects and semaphores that were used last. */
 struct recent {
     pthread_mutex_t lock;     /* protects all of it, and place, sem and placed of nodes */
     TAILQ_HEAD(, node) nodes; /* with a place or a sem, the one used longest ago first */

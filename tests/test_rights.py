@@ -485,6 +485,21 @@ def test_root_is_root_for_a_daemon_without_ptrace(name, child, kind):
     assert {identity: differences(cells) for identity, cells in found.items()} == {'root': {}, 'other': {}}
 
 
+def test_daemon_that_cannot_become_others_does_nothing_for_them(name, child):
+    """Twice, as it might take what it has tried for done."""
+    def look(mnt):
+        paths = [mnt / kind / name for kind in KINDS] * 2
+        return [access.answer(lambda path: access.open_file(path, os.O_RDWR), path) for path in paths]
+
+    def run():
+        access.leave_mounts_to_others()
+        with access.daemon(command=['setpriv', '--bounding-set=-setuid']) as (mnt, _):
+            return Child(look, [mnt], user=OTHER, group=OTHER).result(), look(mnt)
+    for kind in KINDS:
+        make(kind, name, 0o600)
+    assert child(run).result() == (['EPERM'] * 6, ['done'] * 6)
+
+
 @pytest.mark.parametrize('kind', KINDS)
 @pytest.mark.parametrize('real', [OTHER, 0], ids=['set-user-ID root', 'acting as another'])
 def test_access_asks_for_the_real_user(pairs, child, kind, real):
