@@ -1,9 +1,11 @@
 """Semaphores: a read waits, a write posts, from either side."""
 
+import contextlib
 import errno
 import fcntl
 import os
 import signal
+import time
 
 import pytest
 
@@ -354,3 +356,31 @@ def test_daemon_killed_under_blocked_readers_leaves_the_semaphore_usable(mount, 
         semaphore.post()
         assert reader.result() == b'1\n'
         assert semaphore.value == 0
+
+
+def test_semaphores_are_kept_for_a_moment_after_their_last_close_and_no_longer(mount, name):
+    mounted = mount()
+
+    def kept():
+        found = set()
+        for fd in os.listdir(f'/proc/{mounted.process.pid}/fd'):
+            with contextlib.suppress(FileNotFoundError):
+                found.add(os.readlink(f'/proc/{mounted.process.pid}/fd/{fd}').removesuffix(' (deleted)'))
+        return {path for path in found if path.startswith(f'/dev/shm/sem.{name}')}
+
+    names = [f'{name}{number}' for number in range(100)]
+    for each in names:
+        native.create_semaphore(each, 1).close()
+        assert read_once(mounted.path / 'sem' / each) == b'1\n'
+        native.sem_unlink(each)
+    assert len(kept()) <= 65  # the last may not be closed yet
+    eventually(lambda: not kept())
+
+    path = mounted.path / 'sem' / name
+    with native.create_semaphore(name, 3):
+        with open(path, 'rb', buffering=0):
+            eventually(lambda: len(kept()) == 1)
+            assert read_once(path) == b'1\n'
+            time.sleep(0.3)
+            assert len(kept()) == 1
+        eventually(lambda: not kept())
