@@ -10,7 +10,7 @@ import time
 import native
 from measure import Row, Target, read_rounds
 from sections.calls import PLENTY
-from sections.daemon import memory, rest, threads
+from sections.daemon import memory, pinned_to, rest, threads
 from world import PREFIX, Failure, eventually
 
 SAME = Target(1.1)  # within ten percent
@@ -136,11 +136,13 @@ def readers(world, folder):
         eventually(lambda: count_waiting(folder, object, object) == 0, 'the daemon has let go of killed readers')
 
 
-def compare_mounts(bench, label, repeat, first, second, target):
-    """Two mounts, of which one has the readers: what one and the same operation takes there, by turns."""
+def compare_mounts(bench, label, repeat, first, second, target, enter):
+    """Two mounts, of which one has the readers: what one and the same operation takes there, by turns. All are on one
+    core: on two, the scheduler may spread one pair of client and daemon and not the other, for a whole run."""
     for name, operation in [('semaphore post and wait', 'post-wait'), *OPERATIONS[2:]]:
         with bench.world.semaphores(1, PLENTY) as object:
-            output = bench.world.run('client', operation, object, 0, 1, *repeat, first.path, second.path)
+            output = bench.world.run('client', operation, object, 0, 1, *repeat, first.path, second.path,
+                                     enter=enter)
         sides = read_rounds(output, ['mount A', 'mount B'])
         bench.add(Row('parked', f'{name}, {label}', 'ns', sides).compare('mount A', 'mount B', target))
 
@@ -149,8 +151,9 @@ def parked(bench):
     repeat = bench.scale((31, 20), (9, 10))
     seconds = bench.scale(5, 2)
     world = bench.world
-    with world.mount() as first, world.mount() as second:
-        compare_mounts(bench, 'nobody parked', repeat, first, second, None)
+    enter = pinned_to(min(os.sched_getaffinity(0)))
+    with world.mount(enter=enter) as first, world.mount(enter=enter) as second:
+        compare_mounts(bench, 'nobody parked', repeat, first, second, None, enter)
         before = memory(first.pid)
         with readers(world, first.path):
             time.sleep(0.5)
@@ -163,4 +166,4 @@ def parked(bench):
                 note = f'{before >> 10:,} KiB before' if unit == 'bytes' else ''
                 bench.add(Row('parked', f'daemon: {name}', unit, {'mount A': [value]}, note=note)
                           .limit('mount A', target))
-            compare_mounts(bench, '10,000 parked', repeat, first, second, SAME)
+            compare_mounts(bench, '10,000 parked', repeat, first, second, SAME, enter)
