@@ -65,6 +65,10 @@ static int access_of(const struct handle *handle)
     return (way != O_WRONLY ? R_OK : 0) | (way != O_RDONLY ? W_OK : 0);
 }
 
+/*
+ * Semaphores and queues are first tried without a look at who calls, as opening one changes nothing. Opening a segment
+ * may cut it, and a registration is made by opening.
+ */
 static int open_as(struct caller *caller, struct handle *handle, const char *name, mode_t mode)
 {
     const struct kind *kind = handle->kind;
