@@ -19,9 +19,28 @@ enum {
     BACKLOG = 64, /* requests that were there at once, one after the other, before another reader is called */
     LONG_TRANSFER = 64 << 10, /* bytes */
     MEMORY_MILLISECONDS = 20,
-    TRIALS_APART = 4096, /* at most so many chances are let pass before it is tried again whether spinning helps, */
-    TRIALS_APART_LOST = 1024, /* and at least so many after it has cost us the core */
+    CHANCES = 2,      /* requests that a spin would have caught, before it is tried */
+    FORGIVEN = 16384, /* how often spinning must help until it is forgotten that it has cost us the core */
+    LOST_FACTOR = 8,
 };
+
+/* Nanoseconds that are let pass before it is tried again whether spinning helps, longer each time that it does not. */
+#define TRIALS_APART INT64_C(100000)
+#define TRIALS_APART_MAX INT64_C(10000000)
+#define LOST_APART INT64_C(1000000) /* where it has cost us the core */
+#define LOST_APART_MAX INT64_C(512000000)
+
+/* Whether to spin. Atomic, and only hints. */
+struct trials {
+    bool helps;       /* it did the last time */
+    unsigned chances; /* requests since then that a spin would have caught */
+    int64_t next;     /* CLOCK_MONOTONIC: no trial before */
+    int64_t apart, lost_apart;
+    unsigned helped; /* how often since it has cost us the core */
+};
+
+#define GET(hint) __atomic_load_n(&(hint), __ATOMIC_RELAXED)
+#define SET(hint, value) __atomic_store_n(&(hint), value, __ATOMIC_RELAXED)
 
 struct loop {
     struct session *session;
@@ -36,10 +55,7 @@ struct loop {
     bool ended;
     unsigned readers_max;
 
-    /* Atomic, and only hints: */
-    bool spinning_helps;    /* it did the last time */
-    unsigned chances;       /* requests since then that a spin would have caught, */
-    unsigned chances_apart; /* and how many there must be for another trial */
+    struct trials trials;
 
     size_t workers_count;
     pthread_t workers[WORKERS_MAX];
@@ -114,57 +130,53 @@ static int receive(struct loop *loop, struct fuse_buf *buffer)
     return size;
 }
 
-static void relax(void)
+static bool is_worth_spinning(const struct loop *loop, int64_t now)
 {
-    for (int i = 0; i < 16; i++)
-#if defined(__x86_64__)
-        __builtin_ia32_pause();
-#elif defined(__aarch64__)
-        __asm__ volatile("yield");
-#else
-        __asm__ volatile("" ::: "memory");
-#endif
-}
-
-static bool is_worth_spinning(struct loop *loop)
-{
-    return loop->spin && (__atomic_load_n(&loop->spinning_helps, __ATOMIC_RELAXED) ||
-                          __atomic_load_n(&loop->chances, __ATOMIC_RELAXED) >=
-                              __atomic_load_n(&loop->chances_apart, __ATOMIC_RELAXED));
+    const struct trials *trials = &loop->trials;
+    return loop->spin && (GET(trials->helps) || (GET(trials->chances) >= CHANCES && now >= GET(trials->next)));
 }
 
 /*
  * Whether spinning helps is found out by doing it. It does not where the caller needs the core that we keep busy, or
  * where we are not given one: then it is tried less and less often.
  */
-static void learn(struct loop *loop, bool caught, bool lost)
+static void learn(struct trials *trials, int64_t now, bool caught, bool lost)
 {
-    unsigned apart = __atomic_load_n(&loop->chances_apart, __ATOMIC_RELAXED);
-    if (caught)
-        apart = 2;
-    else if (lost && apart < TRIALS_APART_LOST)
-        apart = TRIALS_APART_LOST;
-    else if (apart < TRIALS_APART)
-        apart *= 2;
-    __atomic_store_n(&loop->spinning_helps, caught, __ATOMIC_RELAXED);
-    __atomic_store_n(&loop->chances_apart, apart, __ATOMIC_RELAXED);
-    __atomic_store_n(&loop->chances, 0, __ATOMIC_RELAXED);
+    const int64_t apart = GET(trials->apart), lost_apart = GET(trials->lost_apart);
+    const unsigned helped = caught ? GET(trials->helped) + 1 : 0;
+    SET(trials->helps, caught);
+    SET(trials->chances, 0);
+    SET(trials->helped, helped);
+    if (caught) {
+        SET(trials->apart, TRIALS_APART);
+        if (helped >= FORGIVEN)
+            SET(trials->lost_apart, LOST_APART);
+    } else if (lost) {
+        SET(trials->next, now + lost_apart);
+        if (lost_apart < LOST_APART_MAX)
+            SET(trials->lost_apart, lost_apart * LOST_FACTOR);
+    } else {
+        SET(trials->next, now + apart);
+        if (apart < TRIALS_APART_MAX)
+            SET(trials->apart, apart * 2);
+    }
 }
 
-/* Looks for a request again and again for a moment. EAGAIN: there was none. */
+/* Looks for a request again and again for a moment, and leaves the core to whoever else has work on it, which may be
+ * who is to make that request. EAGAIN: there was none. */
 static int spin(struct loop *loop, struct fuse_buf *buffer, int64_t began)
 {
     int64_t looked;
     int size;
     do {
-        relax();
+        sched_yield();
         looked = monotonic_now();
         size = receive(loop, buffer);
     } while (size == -EAGAIN && looked - began < loop->spin);
     /* One that came after we had lost the core for a while was not caught by spinning, which may be why: what others
      * wait for, or a quota, is used up by it. */
     const bool lost = looked - began >= 2 * loop->spin;
-    learn(loop, size != -EAGAIN && !lost, lost);
+    learn(&loop->trials, looked, size != -EAGAIN && !lost, lost);
     return size;
 }
 
@@ -189,7 +201,7 @@ static int next_request(struct loop *loop, struct fuse_buf *buffer, unsigned *at
     }
     *at_once = 0;
     int64_t began = monotonic_now();
-    if (is_worth_spinning(loop))
+    if (is_worth_spinning(loop, began))
         size = spin(loop, buffer, began);
     while (size == -EAGAIN) {
         if (leave_turn(loop))
@@ -199,7 +211,7 @@ static int next_request(struct loop *loop, struct fuse_buf *buffer, unsigned *at
         *slept = true;
         size = receive(loop, buffer);
         if (size > 0 && monotonic_now() - began < loop->spin)
-            __atomic_fetch_add(&loop->chances, 1, __ATOMIC_RELAXED);
+            SET(loop->trials.chances, GET(loop->trials.chances) + 1);
     }
     return size;
 }
@@ -299,10 +311,10 @@ int loop_start(struct session *session)
     *loop = (struct loop){.session = session,
                           .fd = fuse_session_fd(session->fuse),
                           .stop = eventfd(0, EFD_CLOEXEC),
-                          .spin = count > 1 ? session->spin * INT64_C(1000) : 0,
+                          .spin = sysconf(_SC_NPROCESSORS_ONLN) > 1 ? session->spin * INT64_C(1000) : 0,
                           .readers_wanted = 1,
                           .readers_max = count < 4 ? 1 : count / 2,
-                          .chances_apart = 2};
+                          .trials = {.apart = TRIALS_APART, .lost_apart = LOST_APART}};
     pthread_mutex_init(&loop->lock, NULL);
     pthread_cond_init(&loop->turn, NULL);
     if (loop->stop < 0 || fcntl(loop->fd, F_SETFL, O_NONBLOCK))
