@@ -1,4 +1,5 @@
 #include "loop.h"
+#include "awake.h"
 #include "device.h"
 #include "express.h"
 #include "follow.h"
@@ -47,6 +48,7 @@ struct loop {
     int fd;       /* the kernel's side, non-blocking */
     int stop;     /* an eventfd */
     int64_t spin; /* nanoseconds, 0 for never */
+    struct awake awake;
 
     pthread_mutex_t lock;    /* protects the next four */
     pthread_cond_t turn;     /* a turn is free, or all is at an end */
@@ -177,6 +179,8 @@ static int spin(struct loop *loop, struct fuse_buf *buffer, int64_t began)
      * wait for, or a quota, is used up by it. */
     const bool lost = looked - began >= 2 * loop->spin;
     learn(&loop->trials, looked, size != -EAGAIN && !lost, lost);
+    if (size > 0 && !lost)
+        awake_caught(&loop->awake, looked - began);
     return size;
 }
 
@@ -184,6 +188,12 @@ static int spin(struct loop *loop, struct fuse_buf *buffer, int64_t began)
 static bool await_request(struct loop *loop)
 {
     struct pollfd fds[] = {{.fd = loop->fd, .events = POLLIN}, {.fd = loop->stop, .events = POLLIN}};
+    if (awake_slow(&loop->awake)) {
+        int ready = poll(fds, 2, AWAKE_MILLISECONDS);
+        if (ready > 0)
+            return !fds[1].revents;
+        awake_let_go(&loop->awake);
+    }
     while (poll(fds, 2, recent_expire(loop->session) ? RECENT_MILLISECONDS : -1) <= 0)
         ;
     return !fds[1].revents;
@@ -315,6 +325,7 @@ int loop_start(struct session *session)
                           .readers_wanted = 1,
                           .readers_max = count < 4 ? 1 : count / 2,
                           .trials = {.apart = TRIALS_APART, .lost_apart = LOST_APART}};
+    awake_setup(&loop->awake, loop->spin ? session->awake : 0);
     pthread_mutex_init(&loop->lock, NULL);
     pthread_cond_init(&loop->turn, NULL);
     if (loop->stop < 0 || fcntl(loop->fd, F_SETFL, O_NONBLOCK))
@@ -342,6 +353,7 @@ void loop_end(struct session *session)
         pthread_join(loop->workers[i], NULL);
     if (loop->stop >= 0)
         close(loop->stop);
+    awake_free(&loop->awake);
     pthread_mutex_destroy(&loop->lock);
     pthread_cond_destroy(&loop->turn);
     free(loop);

@@ -1,4 +1,5 @@
 /* The command: ipcfs [options] [SOURCE] MOUNTPOINT. */
+#include "awake.h"
 #include "device.h"
 #include "listing.h"
 #include "lock.h"
@@ -14,6 +15,7 @@
 
 #include <errno.h>
 #include <grp.h>
+#include <limits.h>
 #include <malloc.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -35,6 +37,7 @@ struct settings {
     int debug;
     int no_passthrough;
     char *spin;
+    char *awake;
     char *mountpoint;
 };
 
@@ -60,6 +63,7 @@ static const struct fuse_opt options[] = {
     {"debug", offsetof(struct settings, debug), 1},
     {"no_passthrough", offsetof(struct settings, no_passthrough), 1},
     {"spin=%s", offsetof(struct settings, spin), 0},
+    {"awake=%s", offsetof(struct settings, awake), 0},
     FUSE_OPT_KEY("-d", FUSE_OPT_KEY_KEEP),
     FUSE_OPT_KEY("debug", FUSE_OPT_KEY_KEEP),
     /* What mount(8) hands on that is for fstab(5) alone. */
@@ -93,6 +97,8 @@ static const char help[] = "Usage: ipcfs [options] [SOURCE] MOUNTPOINT\n"
                            "                   the kernel were older than 6.9\n"
                            "  -o spin=N        look for the next request up to N microseconds before\n"
                            "                   sleeping, while they come that quickly; 0: never; else 100\n"
+                           "  -o awake=N        keep idle cores from sleeping while requests come quickly,\n"
+                           "                   on a machine of up to N cores; 0: never; else 8\n"
                            "\n"
                            "Root's mount serves all users, each with their own rights; another user's\n"
                            "serves that user. Unmount with umount, or fusermount3 -u as a user.\n"
@@ -298,6 +304,17 @@ static bool parse_spin(const char *text, unsigned *spin)
     return true;
 }
 
+static bool parse_awake(const char *text, unsigned *cores)
+{
+    int64_t number = AWAKE_CORES_DEFAULT;
+    if (text && !parse_number(text, strlen(text), 0, INT_MAX, &number)) {
+        fprintf(stderr, "ipcfs: awake=%s: say up to how many cores, or 0 for never\n", text);
+        return false;
+    }
+    *cores = (unsigned)number;
+    return true;
+}
+
 /* What the command line asks for, to be done with the rest of the arguments. */
 static int run(const struct settings *settings, struct fuse_args *args)
 {
@@ -310,7 +327,7 @@ static int run(const struct settings *settings, struct fuse_args *args)
         fprintf(stderr, "ipcfs: no mount point; say where, for example: ipcfs /mnt/ipc (see ipcfs --help)\n");
         return EXIT_USAGE;
     }
-    if (!parse_spin(settings->spin, &session.spin))
+    if (!parse_spin(settings->spin, &session.spin) || !parse_awake(settings->awake, &session.awake))
         return EXIT_USAGE;
     char *mountpoint = check_mountpoint(settings->mountpoint);
     int status = EXIT_FAILURE;
@@ -347,6 +364,7 @@ int main(int argc, char **argv)
         status = run(&settings, &args);
     free(settings.mountpoint);
     free(settings.spin);
+    free(settings.awake);
     fuse_opt_free_args(&args);
     return status;
 }

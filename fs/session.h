@@ -123,7 +123,8 @@ struct session {
     struct shares shares;
     struct devices devices;
     struct loop *loop;
-    unsigned spin; /* loop.c: microseconds, an option */
+    unsigned spin;  /* loop.c: microseconds, an option */
+    unsigned awake; /* loop.c: on machines of at most so many cores, an option */
 
     int epoll;
     enum wake_up {

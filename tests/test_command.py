@@ -5,6 +5,7 @@ import pathlib
 import re
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
@@ -252,6 +253,53 @@ def test_spin_that_is_no_number_of_microseconds_is_refused(ipcfs, folder, spin):
     assert done.returncode == 2
     assert done.stderr == f'ipcfs: spin={spin}: say how many microseconds, from 0 to 1000\n'
     assert not os.path.ismount(folder)
+
+
+@pytest.mark.parametrize('awake', ['', 'x', '-1', '1.5', '99999999999999999999'])
+def test_awake_that_is_no_number_of_cores_is_refused(ipcfs, folder, awake):
+    done = ipcfs('-o', f'awake={awake}', folder)
+    assert done.returncode == 2
+    assert done.stderr == f'ipcfs: awake={awake}: say up to how many cores, or 0 for never\n'
+    assert not os.path.ismount(folder)
+
+
+LATENCY = pathlib.Path('/dev/cpu_dma_latency')
+
+
+def latency_asked_for():
+    """Microseconds: of all on the machine who ask for a latency of its cores, the least."""
+    with open(LATENCY, 'rb', buffering=0) as file:
+        return int.from_bytes(file.read(4), sys.byteorder)
+
+
+@pytest.mark.skipif(not os.access(LATENCY, os.W_OK), reason='nobody can keep this kernel\'s cores awake')
+@pytest.mark.parametrize('cores, asks', [(None, os.cpu_count() <= 8), (0, False), (os.cpu_count() - 1, False),
+                                         (os.cpu_count(), True)])
+def test_cores_are_kept_awake_on_machines_with_so_many(mount, cores, asks):
+    mounted = mount(*(['-o', f'awake={cores}'] if cores is not None else []))
+    files = [os.readlink(entry) for entry in pathlib.Path(f'/proc/{mounted.process.pid}/fd').iterdir()]
+    assert (str(LATENCY) in files) == asks
+
+
+@pytest.mark.skipif(not os.access(LATENCY, os.W_OK), reason='nobody can keep this kernel\'s cores awake')
+@pytest.mark.parametrize('end', ['rest', 'unmount', 'kill'])
+def test_cores_may_sleep_when_nobody_calls(mount, name, end):
+    """Whether they were kept awake before is the machine's matter; if they were, it is over."""
+    mounted = mount('-o', f'awake={os.cpu_count()}')
+    path = mounted.path / 'sem' / name
+    path.touch()
+    before = latency_asked_for()
+    fd = os.open(path, os.O_RDWR)
+    for _ in range(50000):
+        os.pwrite(fd, b'1', 0)
+        if latency_asked_for() < before:
+            break
+    os.close(fd)
+    if end == 'unmount':
+        mounted.stop()
+    elif end == 'kill':
+        mounted.kill()
+    eventually(lambda: latency_asked_for() == before)
 
 
 @pytest.mark.parametrize('spin', [0, 1000])
