@@ -1,5 +1,5 @@
 /*
- * What the unit tests of core/ share: checks, names of objects, and peers that sleep in a call.
+ * What the unit tests share: checks, names of objects, and peers that sleep in a call.
  *
  * A program is a table of tests. Each runs with a context of its own in `ipc`, and must give back every descriptor and
  * thread. The first failed check ends the program, also from a thread or a child. Whatever happens, the objects
