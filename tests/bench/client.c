@@ -2,8 +2,10 @@
 // folder of a mount, or "native" for the calls of libc.
 //
 // CLIENTS processes do OPERATION all at once, for MILLISECONDS on one side and then the next, for ROUNDS rounds and one
-// before them to warm up. The objects OBJECT0, OBJECT1, ..., one for each client, are there already. SIZE is that of a
-// message or of the part of a segment. Prints "ROUND SIDE NANOSECONDS" for each: the mean of an operation.
+// before them to warm up. Before each the machine is at rest for a moment, so that no side has what another has left
+// behind: a host that has seen a core sleep for short times only wakes it up sooner. The objects OBJECT0, OBJECT1, ...,
+// one for each client, are there already. SIZE is that of a message or of the part of a segment. Prints "ROUND SIDE
+// NANOSECONDS" for each: the mean of an operation.
 
 #include "../peers/target.h"
 #include "measure.h"
@@ -11,7 +13,15 @@
 #include <sys/wait.h>
 #include <sys/xattr.h>
 
-enum { PAGE = 4096, SEGMENT = 4 << 20, HOT = 256 << 10, LINE = 64, CHUNK_TIME = 50000, CHUNK_MAX = 1 << 20 };
+enum {
+    PAGE = 4096,
+    SEGMENT = 4 << 20,
+    HOT = 256 << 10,
+    LINE = 64,
+    CHUNK_TIME = 50000,
+    CHUNK_MAX = 1 << 20,
+    REST = 20000000
+};
 
 struct side {
     char path[PATH_MAX]; // the object's file; for a native side the one that libc makes
@@ -356,6 +366,7 @@ static void be_client(const struct plan *plan, int client)
     for (int round = 0; round <= plan->rounds; round++)
         for (int i = 0; i < plan->sides_count; i++) {
             pthread_barrier_wait(plan->barrier);
+            nanosleep(&(struct timespec){.tv_nsec = REST}, NULL);
             plan->results[(round * plan->sides_count + i) * plan->clients + client] =
                 measure(plan->operation, &sides[i], is_native(plan->sides[i]), plan->stretch, !round);
         }

@@ -1,11 +1,13 @@
-// empty MOUNTPOINT: what a call costs through libfuse when the file system does nothing: the low-level API on the stock
-// multi-threaded loop in its default configuration. The tree looks like that of ipcfs (sem/, shm/, mq/, KIND@OPTIONS/,
-// and in them a file of every name), but there is nothing behind it: a write succeeds, a read gives what was asked
-// for, at once. As in ipcfs, I/O is direct and neither entries nor attributes are kept by the kernel, since otherwise
-// some of the requests that are compared would not be made here at all.
+// empty [--keep] MOUNTPOINT: what a call costs through libfuse when the file system does nothing: the low-level API on
+// the stock multi-threaded loop in its default configuration. The tree looks like that of ipcfs (sem/, shm/, mq/,
+// KIND@OPTIONS/, and in them a file of every name), but there is nothing behind it: a write succeeds, a read gives what
+// was asked for, at once. Each folder lists the machine's semaphores. As in ipcfs, I/O is direct and neither entries
+// nor attributes are kept by the kernel, since otherwise some of the requests that are compared would not be made here
+// at all; but with --keep both are, for as long as it likes.
 
 #define FUSE_USE_VERSION 312
 
+#include <dirent.h>
 #include <errno.h>
 #include <fuse_lowlevel.h>
 #include <stdbool.h>
@@ -20,6 +22,7 @@ enum { KINDS = 3, FIRST_KIND = 2, READ_MAX = 1 << 20 }; // numbers of nodes: the
 
 static const char *const kinds[KINDS] = {"sem", "shm", "mq"};
 static const char zeros[READ_MAX];
+static double seconds_kept; // entries and attributes
 
 static bool is_directory(fuse_ino_t ino)
 {
@@ -48,7 +51,7 @@ static void fill_attributes(fuse_ino_t ino, struct stat *st)
 
 static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-    struct fuse_entry_param entry = {.ino = 0};
+    struct fuse_entry_param entry = {.attr_timeout = seconds_kept, .entry_timeout = seconds_kept};
     if (parent != FUSE_ROOT_ID)
         entry.ino = number_of_file(parent, name);
     else
@@ -68,7 +71,7 @@ static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
     (void)fi;
     struct stat st;
     fill_attributes(ino, &st);
-    fuse_reply_attr(req, &st, 0);
+    fuse_reply_attr(req, &st, seconds_kept);
 }
 
 static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int which, struct fuse_file_info *fi)
@@ -121,6 +124,47 @@ static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t
         fuse_reply_xattr(req, 1);
 }
 
+static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    (void)ino;
+    DIR *directory = opendir("/dev/shm");
+    if (!directory) {
+        fuse_reply_err(req, errno);
+        return;
+    }
+    fi->fh = (uintptr_t)directory;
+    fuse_reply_open(req, fi);
+}
+
+static void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
+{
+    DIR *directory = (DIR *)(uintptr_t)fi->fh;
+    char *entries = malloc(size);
+    size_t used = 0;
+    if (offset)
+        seekdir(directory, offset);
+    else
+        rewinddir(directory);
+    for (struct dirent *entry; entries && (entry = readdir(directory));) {
+        if (strncmp(entry->d_name, "sem.", 4))
+            continue;
+        struct stat st = {.st_ino = number_of_file(ino, entry->d_name + 4), .st_mode = S_IFREG};
+        size_t room = fuse_add_direntry(req, entries + used, size - used, entry->d_name + 4, &st, telldir(directory));
+        if (room > size - used)
+            break;
+        used += room;
+    }
+    fuse_reply_buf(req, entries, used);
+    free(entries);
+}
+
+static void op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    (void)ino;
+    closedir((DIR *)(uintptr_t)fi->fh);
+    fuse_reply_err(req, 0);
+}
+
 static const struct fuse_lowlevel_ops operations = {
     .lookup = op_lookup,
     .getattr = op_getattr,
@@ -130,6 +174,9 @@ static const struct fuse_lowlevel_ops operations = {
     .write = op_write,
     .release = op_release,
     .getxattr = op_getxattr,
+    .opendir = op_opendir,
+    .readdir = op_readdir,
+    .releasedir = op_releasedir,
 };
 
 int main(int argc, char **argv)
@@ -138,9 +185,13 @@ int main(int argc, char **argv)
         puts(fuse_pkgversion());
         return 0;
     }
+    if (argc == 3 && !strcmp(argv[1], "--keep")) {
+        seconds_kept = 3600;
+        argv++, argc--;
+    }
     if (argc != 2)
         return 2;
-    char *arguments[] = {argv[0], "-o", getuid() ? "fsname=empty" : "fsname=empty,allow_other", NULL};
+    char *arguments[] = {"empty", "-o", getuid() ? "fsname=empty" : "fsname=empty,allow_other", NULL};
     struct fuse_args args = FUSE_ARGS_INIT(3, arguments);
     struct fuse_session *session = fuse_session_new(&args, &operations, sizeof operations, NULL);
     int status = 1;

@@ -9,13 +9,15 @@
 #include "../peers/target.h"
 #include "measure.h"
 
+#include <linux/futex.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 enum { PAIRS_MAX = 8, MESSAGE = 64, SETTLE = 300000 };
 
 static struct shared {
     atomic_int ready; // wake: how often the taker has begun to take
-    atomic_int done;  // wake: and has taken
+    atomic_int done;  // wake: and has taken, a futex
     atomic_bool last; // ping-pong: of this pair
     int64_t taken_at;
 } * shared;
@@ -93,6 +95,7 @@ static void take_for_ever(const struct pair *pairs, int pairs_count, int samples
         take_one(pair->first[0]);
         shared->taken_at = now();
         shared->done = number;
+        syscall(SYS_futex, &shared->done, FUTEX_WAKE, 1, NULL, NULL, 0);
     }
 }
 
@@ -110,7 +113,8 @@ static void pause_for(long nanoseconds)
     nanosleep(&(struct timespec){.tv_nsec = nanoseconds}, NULL);
 }
 
-// Once the taker sleeps, whoever serves it is given time to go to sleep as well.
+// Once the taker sleeps, whoever serves it is given time to go to sleep as well. After giving we sleep without a timer:
+// to set one takes a virtual machine longer than waking somebody, who may have to wait for that.
 static int64_t wake_once(const struct pair *pair, int number, int stat)
 {
     while (shared->ready != number || !sleeps(stat))
@@ -118,8 +122,8 @@ static int64_t wake_once(const struct pair *pair, int number, int stat)
     pause_for(SETTLE);
     int64_t start = now();
     give_one(pair->second[0]);
-    while (shared->done != number)
-        pause_for(20000);
+    for (int done; (done = shared->done) != number;)
+        syscall(SYS_futex, &shared->done, FUTEX_WAIT, done, NULL, NULL, 0);
     return shared->taken_at - start;
 }
 

@@ -220,9 +220,9 @@ class World:
             yield mount
 
     @contextlib.contextmanager
-    def mount_empty(self, enter=None):
-        """The file system that does nothing."""
-        with self.serve('empty', [self.scratch / 'empty'], enter) as mount:
+    def mount_empty(self, enter=None, keep=False):
+        """The file system that does nothing; or which lets the kernel `keep` what it has been told of names."""
+        with self.serve('empty', [self.scratch / 'empty', *(['--keep'] if keep else [])], enter) as mount:
             yield mount
 
     @contextlib.contextmanager

@@ -11,27 +11,33 @@ from world import Failure, PATIENCE, eventually
 LINE = '{:08d} a line as a job may be\n'
 
 
-def run_pairs(bench, task, kind, repeat, pairs):
+def run_pairs(bench, task, kind, repeat, pairs, enter=None):
     """Rounds by the pair's label; `pairs` has two sides for each."""
     rounds, amount = repeat
     with (bench.world.semaphores(2) if kind == 'sem' else bench.world.queues(2, 10, 64)) as object:
         sides = [f'{first}:{second}' for first, second in pairs.values()]
-        output = bench.world.run('pair', task, kind, object, rounds, amount, *sides)
+        output = bench.world.run('pair', task, kind, object, rounds, amount, *sides, enter=enter)
     return read_rounds(output, list(pairs))
 
 
-def wake(bench):
+def wake_with(bench, suffix='', enter=None, target=None):
     repeat = bench.scale((21, 50), (7, 30))
     for kind, noun, verb in ('sem', 'semaphore', 'post'), ('mq', 'queue', 'send'):
-        with bench.world.mount() as ipcfs:
+        with bench.world.mount(enter=enter) as ipcfs:
             rounds = run_pairs(bench, 'wake', kind, repeat, {
                 'native': ('native', 'native'),
                 'native giver': (ipcfs.path, 'native'),
                 'both': (ipcfs.path, ipcfs.path),
-            })
+            }, enter)
         for label, name in ('native giver', f'native {verb}'), ('both', f'{verb} through the mount'):
             sides = {'ipcfs': rounds[label], 'native': rounds['native']}
-            bench.add(Row('wake', f'{noun}, {name}', 'ns', sides).compare('ipcfs', 'native', Target(2)))
+            bench.add(Row('wake', f'{noun}, {name}{suffix}', 'ns', sides).compare('ipcfs', 'native', target))
+
+
+def wake(bench):
+    wake_with(bench, target=Target(2))
+    core = min(os.sched_getaffinity(0))
+    wake_with(bench, ', all on one core', lambda: os.sched_setaffinity(0, {core}))
 
 
 def ping_pong(bench):
