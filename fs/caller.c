@@ -224,6 +224,9 @@ int caller_make_queue(const struct caller *caller, struct ipc *ipc, const char *
         return -errno;
     pid_t pid = fork();
     if (pid == 0) {
+        /* Where we are killed now, and the caller stops the child, nothing else of ours is to go on. */
+        close_range(STDERR_FILENO + 1, sockets[1] - 1, 0);
+        close_range(sockets[1] + 1, ~0U, 0);
         become_and_open(caller, ipc, limit, name, flags, mode, attr, sockets[1]);
         _exit(0);
     }
