@@ -86,13 +86,14 @@ static void pass_turn(struct loop *loop)
     pthread_mutex_unlock(&loop->lock);
 }
 
-/* There is nothing to do, so fewer will do. False: it is the last. */
+/* There is nothing to do, so fewer will do, also of those who have been called and are on their way: who stays is the
+ * only one. False: it is us. */
 static bool leave_turn(struct loop *loop)
 {
     pthread_mutex_lock(&loop->lock);
     bool leave = loop->readers > 1;
-    if (leave)
-        loop->readers_wanted = --loop->readers;
+    loop->readers -= leave;
+    loop->readers_wanted = loop->readers;
     pthread_mutex_unlock(&loop->lock);
     return leave;
 }
@@ -145,7 +146,7 @@ static bool is_worth_spinning(const struct loop *loop, int64_t now)
 static void learn(struct trials *trials, int64_t now, bool caught, bool lost)
 {
     const int64_t apart = GET(trials->apart), lost_apart = GET(trials->lost_apart);
-    const unsigned helped = caught ? GET(trials->helped) + 1 : 0;
+    const unsigned helped = caught ? GET(trials->helped) + 1 : lost ? 0 : GET(trials->helped);
     SET(trials->helps, caught);
     SET(trials->chances, 0);
     SET(trials->helped, helped);
@@ -220,7 +221,7 @@ static int next_request(struct loop *loop, struct fuse_buf *buffer, unsigned *at
             return 0;
         *slept = true;
         size = receive(loop, buffer);
-        if (size > 0 && monotonic_now() - began < loop->spin)
+        if (size > 0 && monotonic_now() - began < 2 * loop->spin) /* it takes time to wake us, too */
             SET(loop->trials.chances, GET(loop->trials.chances) + 1);
     }
     return size;
@@ -325,11 +326,12 @@ int loop_start(struct session *session)
                           .readers_wanted = 1,
                           .readers_max = count < 4 ? 1 : count / 2,
                           .trials = {.apart = TRIALS_APART, .lost_apart = LOST_APART}};
+    const int unready = loop->stop < 0 || fcntl(loop->fd, F_SETFL, O_NONBLOCK) ? -errno : 0;
     awake_setup(&loop->awake, loop->spin ? session->awake : 0);
     pthread_mutex_init(&loop->lock, NULL);
     pthread_cond_init(&loop->turn, NULL);
-    if (loop->stop < 0 || fcntl(loop->fd, F_SETFL, O_NONBLOCK))
-        return -errno;
+    if (unready)
+        return unready;
     const size_t wanted = count < WORKERS_MIN ? WORKERS_MIN : count > WORKERS_MAX ? WORKERS_MAX : count;
     int error = 0;
     for (size_t i = 0; i < wanted; i++) {
