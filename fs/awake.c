@@ -7,7 +7,7 @@ enum {
     STRETCH = 32,     /* requests */
     GAIN = 8000,      /* nanoseconds that it must save of each, and a third of the gap */
     WORTH = 8,        /* stretches that it is to serve, or it comes too often for what it costs to come and go */
-    SLOW_MAX = 4,     /* times that nobody came soon, until it is over */
+    SLOW_MAX = 4,     /* times that we go to sleep without a stretch between them, until it is over */
     APART_MAX = 1024, /* stretches */
 };
 
@@ -22,10 +22,22 @@ void awake_setup(struct awake *awake, unsigned cores_max)
         awake->fd = open("/dev/cpu_dma_latency", O_RDWR | O_CLOEXEC); /* where it may not be, it is not kept */
 }
 
-void awake_free(struct awake *awake)
+static int descriptor(const struct awake *awake)
+{
+    return __atomic_load_n(&awake->fd, __ATOMIC_RELAXED);
+}
+
+/* Closing it ends all that was asked for. */
+static void stop(struct awake *awake)
 {
     if (awake->fd >= 0)
         close(awake->fd);
+    __atomic_store_n(&awake->fd, -1, __ATOMIC_RELAXED);
+}
+
+void awake_free(struct awake *awake)
+{
+    stop(awake);
     pthread_mutex_destroy(&awake->lock);
 }
 
@@ -57,13 +69,13 @@ static void hold(struct awake *awake, int64_t gap)
     awake->chances = 0;
     awake->before = gap;
     awake->served = awake->slow = 0;
-    awake->trial = ask(awake, 0);
-    set_held(awake, awake->trial);
+    set_held(awake, ask(awake, 0));
 }
 
 static void let_go(struct awake *awake)
 {
-    ask(awake, ANY_LATENCY);
+    if (!ask(awake, ANY_LATENCY))
+        stop(awake);
     if (awake->served >= WORTH)
         awake->apart = 1;
     else if (awake->apart < APART_MAX)
@@ -81,20 +93,17 @@ static void judge(struct awake *awake, int64_t gap)
     if (!is_held(awake)) {
         if (gap >= GAIN && ++awake->chances >= awake->apart)
             hold(awake, gap);
-        return;
-    }
-    awake->served++;
-    awake->slow = 0;
-    if (awake->trial && !helps(awake, gap)) {
-        awake->served = 0;
+    } else if (helps(awake, gap)) {
+        awake->served++;
+        awake->slow = 0;
+    } else {
         let_go(awake);
     }
-    awake->trial = false;
 }
 
 void awake_caught(struct awake *awake, int64_t gap)
 {
-    if (awake->fd < 0)
+    if (descriptor(awake) < 0)
         return;
     const unsigned age = __atomic_load_n(&awake->age, __ATOMIC_RELAXED);
     if (stretch.age != age)
@@ -106,7 +115,8 @@ void awake_caught(struct awake *awake, int64_t gap)
     gap = stretch.gaps / STRETCH;
     stretch.gaps = stretch.count = 0;
     if (pthread_mutex_trylock(&awake->lock) == 0) {
-        judge(awake, gap);
+        if (awake->age == age)
+            judge(awake, gap);
         pthread_mutex_unlock(&awake->lock);
     }
 }

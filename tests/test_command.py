@@ -273,10 +273,13 @@ def latency_asked_for():
 
 
 @pytest.mark.skipif(not os.access(LATENCY, os.W_OK), reason='nobody can keep this kernel\'s cores awake')
-@pytest.mark.parametrize('cores, asks', [(None, os.cpu_count() <= 8), (0, False), (os.cpu_count() - 1, False),
-                                         (os.cpu_count(), True)])
-def test_cores_are_kept_awake_on_machines_with_so_many(mount, cores, asks):
-    mounted = mount(*(['-o', f'awake={cores}'] if cores is not None else []))
+@pytest.mark.parametrize('cores, may', [(None, os.cpu_count() <= 8), (0, False), (os.cpu_count() - 1, False),
+                                        (os.cpu_count(), True)])
+@pytest.mark.parametrize('spin', [0, 100])
+def test_cores_are_kept_awake_on_machines_with_so_many(mount, cores, may, spin):
+    """Without spinning nothing is seen of how quickly requests come, nor with a single core."""
+    mounted = mount('-o', f'spin={spin}', *(['-o', f'awake={cores}'] if cores is not None else []))
+    asks = may and spin > 0 and os.cpu_count() > 1
     files = [os.readlink(entry) for entry in pathlib.Path(f'/proc/{mounted.process.pid}/fd').iterdir()]
     assert (str(LATENCY) in files) == asks
 
@@ -284,7 +287,7 @@ def test_cores_are_kept_awake_on_machines_with_so_many(mount, cores, asks):
 @pytest.mark.skipif(not os.access(LATENCY, os.W_OK), reason='nobody can keep this kernel\'s cores awake')
 @pytest.mark.parametrize('end', ['rest', 'unmount', 'kill'])
 def test_cores_may_sleep_when_nobody_calls(mount, name, end):
-    """Whether they were kept awake before is the machine's matter; if they were, it is over."""
+    """Whether it is worth it to keep them awake is the machine's matter; if they were, it is over."""
     mounted = mount('-o', f'awake={os.cpu_count()}')
     path = mounted.path / 'sem' / name
     path.touch()
@@ -294,12 +297,14 @@ def test_cores_may_sleep_when_nobody_calls(mount, name, end):
         os.pwrite(fd, b'1', 0)
         if latency_asked_for() < before:
             break
+    else:
+        pytest.skip('calls have not become quicker with cores that are kept awake, or somebody else keeps them so')
     os.close(fd)
     if end == 'unmount':
         mounted.stop()
     elif end == 'kill':
         mounted.kill()
-    eventually(lambda: latency_asked_for() == before)
+    eventually(lambda: latency_asked_for() >= before, patience=5)
 
 
 @pytest.mark.parametrize('spin', [0, 1000])

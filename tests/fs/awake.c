@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <unistd.h>
 
 enum { STRETCH = 32, WORTH = 8, LONG = 20000, SHORT = 3000 };
@@ -172,6 +173,100 @@ static void a_third_must_be_saved(void)
     end();
 }
 
+static void judged_again_and_again(void)
+{
+    begin();
+    stretches(1, LONG);
+    check_asked(0);
+    stretches(50, SHORT);
+    check_nothing_asked();
+    stretches(1, LONG);
+    check_asked(ANY);
+    end();
+}
+
+/* Those that we went to sleep before are forgotten at each beginning. */
+static void slow_ones_of_another_time_do_not_count(void)
+{
+    begin();
+    for (int i = 0; i < 2; i++) {
+        stretches(1 + i, LONG); /* it was over soon, so it takes two the second time */
+        check_asked(0);
+        for (int j = 0; j < 3; j++)
+            CHECK(awake_slow(&awake));
+        awake_let_go(&awake);
+        check_asked(ANY);
+    }
+    end();
+}
+
+static void a_few(void)
+{
+    for (int i = 0; i < STRETCH - 1; i++)
+        awake_caught(&awake, LONG);
+}
+
+static void what_was_seen_before_a_change_does_not_count(void)
+{
+    begin();
+    stretches(1, LONG);
+    check_asked(0);
+    stretches(WORTH, SHORT);
+    a_few();
+    awake_let_go(&awake);
+    check_asked(ANY);
+    a_few();
+    check_nothing_asked();
+    awake_caught(&awake, LONG);
+    check_asked(0);
+    end();
+}
+
+static int hold_in_another_thread(void *arg)
+{
+    (void)arg;
+    stretches(1, LONG);
+    return 0;
+}
+
+static void what_one_thread_saw_before_another_ones_change_does_not_count(void)
+{
+    begin();
+    a_few();
+    struct peer peer;
+    peer_start(&peer, hold_in_another_thread, NULL);
+    CHECK_IS(peer_result(&peer), 0);
+    check_asked(0);
+    awake_caught(&awake, LONG);
+    check_nothing_asked();
+    end();
+}
+
+static void not_kept_where_it_cannot_be_asked(void)
+{
+    begin();
+    signal(SIGPIPE, SIG_IGN);
+    close(asked);
+    stretches(1, LONG);
+    CHECK(!awake_slow(&awake));
+    awake_free(&awake);
+}
+
+/* Where it cannot be taken back, the file is closed, which does. */
+static void over_where_it_cannot_be_taken_back(void)
+{
+    begin();
+    signal(SIGPIPE, SIG_IGN);
+    stretches(1, LONG);
+    check_asked(0);
+    close(asked);
+    awake_let_go(&awake);
+    CHECK(!awake_slow(&awake));
+    CHECK_IS(awake.fd, -1);
+    stretches(3, LONG);
+    awake_free(&awake);
+}
+
 static void not_on_machines_with_more_cores(void)
 {
     const unsigned cores = (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
@@ -199,6 +294,12 @@ int main(int argc, char **argv)
         TEST(tried_less_and_less_often_where_it_does_not_help),
         TEST(tried_less_and_less_often_where_it_is_soon_over),
         TEST(a_third_must_be_saved),
+        TEST(judged_again_and_again),
+        TEST(slow_ones_of_another_time_do_not_count),
+        TEST(what_was_seen_before_a_change_does_not_count),
+        TEST(what_one_thread_saw_before_another_ones_change_does_not_count),
+        TEST(not_kept_where_it_cannot_be_asked),
+        TEST(over_where_it_cannot_be_taken_back),
         TEST(not_on_machines_with_more_cores),
         {0},
     };
