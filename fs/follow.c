@@ -4,16 +4,17 @@
 
 #include <sched.h>
 
-enum {
-    NEAR = 8000,           /* nanoseconds from one call to the next that take too little time for another core */
-    LOOKS_APART = 2,       /* calls; a look at where the caller runs costs as much as one, */
-    LOOKS_APART_MAX = 256, /* and is taken less and less often until calls are near */
-};
+enum { NEAR = 8000 }; /* nanoseconds from one call to the next that take too little time for another core */
+
+/* Nanoseconds between two looks at where a caller runs. A look takes longer than most calls, so it is taken less and
+ * less often where it changes nothing. */
+#define LOOKS_APART INT64_C(2000000)
+#define LOOKS_APART_MAX INT64_C(128000000)
 
 static __thread struct {
-    int64_t time;   /* of the last call */
-    unsigned slow;  /* calls since a look was taken */
-    unsigned apart; /* looks */
+    int64_t time;  /* of the last call, CLOCK_MONOTONIC */
+    int64_t next;  /* no look before */
+    int64_t apart; /* 0: none yet */
 } seen;
 
 /* Only to be there: afterwards it may go anywhere, as before. */
@@ -33,13 +34,12 @@ void follow(pid_t thread)
     const int64_t now = monotonic_now();
     const bool near = now - seen.time < NEAR;
     seen.time = now;
-    if (near)
-        seen.apart = LOOKS_APART;
-    if (near || ++seen.slow < seen.apart)
+    if (near || now < seen.next)
         return;
-    seen.slow = 0;
-    seen.apart = seen.apart < LOOKS_APART_MAX ? 2 * seen.apart + LOOKS_APART : LOOKS_APART_MAX;
     int core = core_of_thread(thread);
-    if (core >= 0 && core != sched_getcpu())
+    const bool apart = core >= 0 && core != sched_getcpu();
+    if (apart)
         move_to(core);
+    seen.apart = apart || !seen.apart ? LOOKS_APART : seen.apart < LOOKS_APART_MAX ? 2 * seen.apart : LOOKS_APART_MAX;
+    seen.next = now + seen.apart;
 }
