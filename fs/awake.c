@@ -4,11 +4,12 @@
 #include <unistd.h>
 
 enum {
-    STRETCH = 32,     /* requests */
-    GAIN = 8000,      /* nanoseconds that it must save of each, and a third of the gap */
-    WORTH = 8,        /* stretches that it is to serve, or it comes too often for what it costs to come and go */
-    SLOW_MAX = 4,     /* times that we go to sleep without a stretch between them, until it is over */
-    APART_MAX = 1024, /* stretches */
+    STRETCH = 64,    /* requests, or more */
+    PAUSE = 1000000, /* nanoseconds between two, that end one */
+    SELDOM = 100000, /* nanoseconds: where each takes as long nobody is in a hurry */
+    GAIN = 1000,     /* nanoseconds that it must save of each, and a third */
+    WORTH = 4,       /* stretches that it is to serve, or it comes too often for what it costs to come and go */
+    APART_MAX = 256, /* stretches */
 };
 
 /* As the kernel has it: no wish. */
@@ -18,7 +19,8 @@ void awake_setup(struct awake *awake, unsigned cores_max)
 {
     *awake = (struct awake){.fd = -1, .apart = 1};
     pthread_mutex_init(&awake->lock, NULL);
-    if (sysconf(_SC_NPROCESSORS_ONLN) <= (long)cores_max)
+    const long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    if (cores > 1 && cores <= (long)cores_max)
         awake->fd = open("/dev/cpu_dma_latency", O_RDWR | O_CLOEXEC); /* where it may not be, it is not kept */
 }
 
@@ -48,12 +50,12 @@ static bool ask(struct awake *awake, int32_t latency)
 
 /* Of one thread, what it has seen since the last change; so no request waits for another thread's. */
 static __thread struct {
-    int64_t gaps; /* nanoseconds: their sum */
+    int64_t began, latest; /* CLOCK_MONOTONIC */
     unsigned count;
     unsigned age;
 } stretch;
 
-static bool is_held(const struct awake *awake)
+bool awake_is_held(const struct awake *awake)
 {
     return __atomic_load_n(&awake->held, __ATOMIC_RELAXED);
 }
@@ -64,11 +66,11 @@ static void set_held(struct awake *awake, bool held)
     __atomic_fetch_add(&awake->age, 1, __ATOMIC_RELAXED);
 }
 
-static void hold(struct awake *awake, int64_t gap)
+static void hold(struct awake *awake, int64_t time)
 {
-    awake->chances = 0;
-    awake->before = gap;
-    awake->served = awake->slow = 0;
+    awake->chances = awake->served = 0;
+    awake->before = time;
+    awake->last = 0;
     set_held(awake, ask(awake, 0));
 }
 
@@ -76,6 +78,7 @@ static void let_go(struct awake *awake)
 {
     if (!ask(awake, ANY_LATENCY))
         stop(awake);
+    awake->last = 0;
     if (awake->served >= WORTH)
         awake->apart = 1;
     else if (awake->apart < APART_MAX)
@@ -83,61 +86,54 @@ static void let_go(struct awake *awake)
     set_held(awake, false);
 }
 
-static bool helps(const struct awake *awake, int64_t gap)
+static bool helps(const struct awake *awake, int64_t time)
 {
-    return gap + GAIN <= awake->before && gap * 3 <= awake->before * 2;
+    return time + GAIN <= awake->before && time * 3 <= awake->before * 2;
 }
 
-static void judge(struct awake *awake, int64_t gap)
+/* Each request of a stretch took so long. What is seen only once may be somebody else's doing. */
+static void judge(struct awake *awake, int64_t time)
 {
-    if (!is_held(awake)) {
-        if (gap >= GAIN && ++awake->chances >= awake->apart)
-            hold(awake, gap);
-    } else if (helps(awake, gap)) {
+    const int64_t twice = time < awake->last ? time : awake->last;
+    awake->last = time;
+    if (!awake_is_held(awake)) {
+        if (twice >= 3 * GAIN && twice < SELDOM && ++awake->chances >= awake->apart)
+            hold(awake, twice);
+    } else if (helps(awake, twice)) {
         awake->served++;
-        awake->slow = 0;
     } else {
         let_go(awake);
     }
 }
 
-void awake_caught(struct awake *awake, int64_t gap)
+void awake_at_once(void)
+{
+    stretch.count++;
+}
+
+void awake_came(struct awake *awake, int64_t now)
 {
     if (descriptor(awake) < 0)
         return;
     const unsigned age = __atomic_load_n(&awake->age, __ATOMIC_RELAXED);
-    if (stretch.age != age)
-        stretch.gaps = stretch.count = 0;
-    stretch.age = age;
-    stretch.gaps += gap;
-    if (++stretch.count < STRETCH)
+    const bool paused = now - stretch.latest > PAUSE;
+    stretch.latest = now;
+    if (!paused && stretch.age == age && ++stretch.count < STRETCH)
         return;
-    gap = stretch.gaps / STRETCH;
-    stretch.gaps = stretch.count = 0;
-    if (pthread_mutex_trylock(&awake->lock) == 0) {
+    if (!paused && stretch.age == age && pthread_mutex_trylock(&awake->lock) == 0) {
         if (awake->age == age)
-            judge(awake, gap);
+            judge(awake, (now - stretch.began) / stretch.count);
         pthread_mutex_unlock(&awake->lock);
     }
-}
-
-bool awake_slow(struct awake *awake)
-{
-    stretch.gaps = stretch.count = 0;
-    if (!is_held(awake))
-        return false;
-    pthread_mutex_lock(&awake->lock);
-    if (is_held(awake) && ++awake->slow == SLOW_MAX)
-        let_go(awake);
-    const bool held = is_held(awake);
-    pthread_mutex_unlock(&awake->lock);
-    return held;
+    stretch.began = now;
+    stretch.count = 0;
+    stretch.age = __atomic_load_n(&awake->age, __ATOMIC_RELAXED);
 }
 
 void awake_let_go(struct awake *awake)
 {
     pthread_mutex_lock(&awake->lock);
-    if (is_held(awake))
+    if (awake_is_held(awake))
         let_go(awake);
     pthread_mutex_unlock(&awake->lock);
 }

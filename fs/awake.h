@@ -17,16 +17,17 @@
 
 #define AWAKE_CORES_DEFAULT 8
 
-enum { AWAKE_MILLISECONDS = 1 };
+/* After the last request. More than a tick of the clock, so that to wait for it takes no timer of its own. */
+enum { AWAKE_MILLISECONDS = 20 };
 
 struct awake {
     int fd;               /* atomic; -1: never */
     bool held;            /* atomic */
     unsigned age;         /* atomic: how often that has changed */
     pthread_mutex_t lock; /* protects the changes, and the rest */
-    int64_t before;       /* nanoseconds: the mean gap without it */
-    unsigned served;      /* stretches since we hold it, */
-    unsigned slow;        /* and times that we went to sleep, since the last stretch */
+    int64_t before;       /* nanoseconds that a request took without it, in the mean */
+    int64_t last;         /* and in the last stretch, 0: none since it has changed */
+    unsigned served;      /* stretches since we hold it */
     unsigned chances;     /* stretches that it might have helped, since we let go of it, */
     unsigned apart;       /* and how many there must be */
 };
@@ -35,11 +36,11 @@ struct awake {
 void awake_setup(struct awake *awake, unsigned cores_max);
 void awake_free(struct awake *awake);
 
-/* A request came so many nanoseconds after we had begun to look for it. */
-void awake_caught(struct awake *awake, int64_t gap);
-/* None came soon, and the only thread that looks for one goes to sleep. True: cores are kept awake; let go if nobody
- * has come after AWAKE_MILLISECONDS. */
-bool awake_slow(struct awake *awake);
+/* A request was there at once, or came after we had looked for it or slept. */
+void awake_at_once(void);
+void awake_came(struct awake *awake, int64_t now);
+/* Who then sleeps, and is the only one who looks for requests, lets go if none has come after AWAKE_MILLISECONDS. */
+bool awake_is_held(const struct awake *awake);
 void awake_let_go(struct awake *awake);
 
 #endif

@@ -180,8 +180,8 @@ static int spin(struct loop *loop, struct fuse_buf *buffer, int64_t began)
      * wait for, or a quota, is used up by it. */
     const bool lost = looked - began >= 2 * loop->spin;
     learn(&loop->trials, looked, size != -EAGAIN && !lost, lost);
-    if (size > 0 && !lost)
-        awake_caught(&loop->awake, looked - began);
+    if (size > 0)
+        awake_came(&loop->awake, looked);
     return size;
 }
 
@@ -189,7 +189,7 @@ static int spin(struct loop *loop, struct fuse_buf *buffer, int64_t began)
 static bool await_request(struct loop *loop)
 {
     struct pollfd fds[] = {{.fd = loop->fd, .events = POLLIN}, {.fd = loop->stop, .events = POLLIN}};
-    if (awake_slow(&loop->awake)) {
+    if (awake_is_held(&loop->awake)) {
         int ready = poll(fds, 2, AWAKE_MILLISECONDS);
         if (ready > 0)
             return !fds[1].revents;
@@ -208,6 +208,7 @@ static int next_request(struct loop *loop, struct fuse_buf *buffer, unsigned *at
     if (size != -EAGAIN) {
         if (++*at_once % BACKLOG == 0)
             call_reader(loop);
+        awake_at_once();
         return size;
     }
     *at_once = 0;
@@ -221,7 +222,10 @@ static int next_request(struct loop *loop, struct fuse_buf *buffer, unsigned *at
             return 0;
         *slept = true;
         size = receive(loop, buffer);
-        if (size > 0 && monotonic_now() - began < 2 * loop->spin) /* it takes time to wake us, too */
+        const int64_t now = monotonic_now();
+        if (size > 0)
+            awake_came(&loop->awake, now);
+        if (size > 0 && now - began < 2 * loop->spin) /* it takes time to wake us, too */
             SET(loop->trials.chances, GET(loop->trials.chances) + 1);
     }
     return size;
@@ -327,7 +331,7 @@ int loop_start(struct session *session)
                           .readers_max = count < 4 ? 1 : count / 2,
                           .trials = {.apart = TRIALS_APART, .lost_apart = LOST_APART}};
     const int unready = loop->stop < 0 || fcntl(loop->fd, F_SETFL, O_NONBLOCK) ? -errno : 0;
-    awake_setup(&loop->awake, loop->spin ? session->awake : 0);
+    awake_setup(&loop->awake, session->awake);
     pthread_mutex_init(&loop->lock, NULL);
     pthread_cond_init(&loop->turn, NULL);
     if (unready)
