@@ -20,7 +20,7 @@ enum {
     LINE = 64,
     CHUNK_TIME = 50000,
     CHUNK_MAX = 1 << 20,
-    REST = 20000000
+    REST = 30000000
 };
 
 struct side {

@@ -5,6 +5,7 @@ from sections import calls, daemon, pairs, scale, shm
 SECTIONS = [
     ('shm', 'shm', shm.memory, 'shared memory: /dev/shm against shm/'),
     ('single', 'calls', calls.single, 'single operations, by 1, 2, 4 and 16 clients at once'),
+    ('lasting', 'calls', calls.lasting, 'single operations for half a second at a time'),
     ('python', 'calls', calls.python, "Python's file I/O against ctypes calls of libc"),
     ('wake', 'calls', pairs.wake, 'how long until a blocked reader has it'),
     ('ping-pong', 'calls', pairs.ping_pong, 'from one process to another and back'),

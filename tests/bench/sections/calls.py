@@ -57,6 +57,18 @@ def single(bench):
                 bench.add(row.compare('ipcfs', 'empty', AS_FAST_AS).compare('ipcfs', 'native'))
 
 
+def lasting(bench):
+    """As long as it takes until the scheduler has found a place for each, and has given it up again."""
+    with bench.world.mount() as ipcfs, bench.world.mount_empty() as empty:
+        for clients in 1, 2, 4, 16:
+            for name, operation, number in SEMAPHORES[:1] + QUEUES[:1]:
+                with objects_for(bench.world, operation, number, clients) as arguments:
+                    output = bench.world.run('client', *arguments, clients, bench.scale(5, 3), 500,
+                                             ipcfs.path, empty.path)
+                row = Row('lasting', name, 'ns', read_rounds(output, ['ipcfs', 'empty']), clients)
+                bench.add(row.compare('ipcfs', 'empty'))
+
+
 # Python
 
 libc = ctypes.CDLL(None)
