@@ -6,6 +6,7 @@
 enum {
     STRETCH = 64,    /* requests, or more */
     PAUSE = 1000000, /* nanoseconds between two, that end one */
+    PAUSES_MAX = 4,  /* without a stretch between them, then it is over */
     SELDOM = 100000, /* nanoseconds: where each takes as long nobody is in a hurry */
     GAIN = 1000,     /* nanoseconds that it must save of each, and a third */
     WORTH = 4,       /* stretches that it is to serve, or it comes too often for what it costs to come and go */
@@ -51,6 +52,7 @@ static bool ask(struct awake *awake, int32_t latency)
 /* Of one thread, what it has seen since the last change; so no request waits for another thread's. */
 static __thread struct {
     int64_t began, latest; /* CLOCK_MONOTONIC */
+    bool at_once;          /* some since the latest */
     unsigned count;
     unsigned age;
 } stretch;
@@ -68,7 +70,7 @@ static void set_held(struct awake *awake, bool held)
 
 static void hold(struct awake *awake, int64_t time)
 {
-    awake->chances = awake->served = 0;
+    awake->chances = awake->served = awake->pauses = 0;
     awake->before = time;
     awake->last = 0;
     set_held(awake, ask(awake, 0));
@@ -101,13 +103,24 @@ static void judge(struct awake *awake, int64_t time)
             hold(awake, twice);
     } else if (helps(awake, twice)) {
         awake->served++;
+        awake->pauses = 0;
     } else {
         let_go(awake);
     }
 }
 
+/* Nobody is in a hurry. */
+static void count_pause(struct awake *awake)
+{
+    pthread_mutex_lock(&awake->lock);
+    if (awake_is_held(awake) && ++awake->pauses == PAUSES_MAX)
+        let_go(awake);
+    pthread_mutex_unlock(&awake->lock);
+}
+
 void awake_at_once(void)
 {
+    stretch.at_once = true;
     stretch.count++;
 }
 
@@ -116,8 +129,11 @@ void awake_came(struct awake *awake, int64_t now)
     if (descriptor(awake) < 0)
         return;
     const unsigned age = __atomic_load_n(&awake->age, __ATOMIC_RELAXED);
-    const bool paused = now - stretch.latest > PAUSE;
+    const bool paused = now - stretch.latest > PAUSE && !stretch.at_once;
     stretch.latest = now;
+    stretch.at_once = false;
+    if (paused && awake_is_held(awake))
+        count_pause(awake);
     if (!paused && stretch.age == age && ++stretch.count < STRETCH)
         return;
     if (!paused && stretch.age == age && pthread_mutex_trylock(&awake->lock) == 0) {

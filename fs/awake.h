@@ -27,7 +27,8 @@ struct awake {
     pthread_mutex_t lock; /* protects the changes, and the rest */
     int64_t before;       /* nanoseconds that a request took without it, in the mean */
     int64_t last;         /* and in the last stretch, 0: none since it has changed */
-    unsigned served;      /* stretches since we hold it */
+    unsigned served;      /* stretches since we hold it, */
+    unsigned pauses;      /* and since the last of them */
     unsigned chances;     /* stretches that it might have helped, since we let go of it, */
     unsigned apart;       /* and how many there must be */
 };

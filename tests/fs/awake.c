@@ -142,6 +142,35 @@ static void not_asked_where_nobody_is_in_a_hurry(void)
     end();
 }
 
+static void over_where_requests_come_slowly(void)
+{
+    begin();
+    stretches(2, LONG);
+    check_asked(0);
+    requests(3, 1000001);
+    stretches(2, SHORT);
+    requests(3, 1000001);
+    check_nothing_asked();
+    request_after(1000001);
+    check_asked(ANY);
+    end();
+}
+
+/* Time in which they are there at once is none in which they come slowly. */
+static void not_over_where_there_are_always_some(void)
+{
+    begin();
+    stretches(2, LONG);
+    check_asked(0);
+    for (int i = 0; i < 10; i++) {
+        for (int j = 0; j < 999; j++)
+            awake_at_once();
+        request_after(1000 * SHORT);
+    }
+    check_nothing_asked();
+    end();
+}
+
 static void not_asked_for_a_few_at_a_time(void)
 {
     begin();
@@ -306,6 +335,8 @@ int main(int argc, char **argv)
         TEST(judged_again_and_again),
         TEST(not_asked_where_little_can_be_saved),
         TEST(not_asked_where_nobody_is_in_a_hurry),
+        TEST(over_where_requests_come_slowly),
+        TEST(not_over_where_there_are_always_some),
         TEST(not_asked_for_a_few_at_a_time),
         TEST(tried_less_and_less_often_where_it_does_not_help),
         TEST(tried_less_and_less_often_where_it_is_soon_over),
