@@ -18,28 +18,30 @@ static __thread struct {
 } seen;
 
 /* Only to be there: afterwards it may go anywhere, as before. */
-static void move_to(int core)
+static bool move_to(int core)
 {
     cpu_set_t all, one;
     if (sched_getaffinity(0, sizeof all, &all) || core >= CPU_SETSIZE || !CPU_ISSET(core, &all))
-        return;
+        return false;
     CPU_ZERO(&one);
     CPU_SET(core, &one);
-    if (sched_setaffinity(0, sizeof one, &one) == 0)
-        sched_setaffinity(0, sizeof all, &all);
+    if (sched_setaffinity(0, sizeof one, &one))
+        return false;
+    sched_setaffinity(0, sizeof all, &all);
+    return true;
 }
 
 void follow(pid_t thread)
 {
+    if (thread <= 0)
+        return;
     const int64_t now = monotonic_now();
     const bool near = now - seen.time < NEAR;
     seen.time = now;
     if (near || now < seen.next)
         return;
     int core = core_of_thread(thread);
-    const bool apart = core >= 0 && core != sched_getcpu();
-    if (apart)
-        move_to(core);
-    seen.apart = apart || !seen.apart ? LOOKS_APART : seen.apart < LOOKS_APART_MAX ? 2 * seen.apart : LOOKS_APART_MAX;
+    const bool moved = core >= 0 && core != sched_getcpu() && move_to(core);
+    seen.apart = moved || !seen.apart ? LOOKS_APART : seen.apart < LOOKS_APART_MAX ? 2 * seen.apart : LOOKS_APART_MAX;
     seen.next = now + seen.apart;
 }
