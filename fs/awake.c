@@ -5,13 +5,17 @@
 
 enum {
     STRETCH = 64,    /* requests, or more */
-    PAUSE = 1000000, /* nanoseconds between two, that end one */
-    PAUSES_MAX = 4,  /* without a stretch between them, then it is over */
     SELDOM = 100000, /* nanoseconds: where each takes as long nobody is in a hurry */
     GAIN = 1000,     /* nanoseconds that it must save of each, and a third */
-    WORTH = 4,       /* stretches that it is to serve, or it comes too often for what it costs to come and go */
-    APART_MAX = 256, /* stretches */
+    WORTH = 8,       /* times what it has saved, it may last, */
+    SERVED = 4,      /* and so many stretches it is to help, or it is tried less often */
+    APART_MAX = 64,  /* stretches */
 };
+
+/* Nanoseconds. */
+#define PAUSE INT64_C(1000000)      /* that ends a stretch */
+#define ALLOWANCE INT64_C(50000000) /* for which it may last whatever it has saved */
+#define RENEWED INT64_C(2000000000) /* after which it is looked how it is without */
 
 /* As the kernel has it: no wish. */
 #define ANY_LATENCY INT32_C(2000000000) /* microseconds */
@@ -49,10 +53,10 @@ static bool ask(struct awake *awake, int32_t latency)
     return write(awake->fd, &latency, sizeof latency) == sizeof latency;
 }
 
-/* Of one thread, what it has seen since the last change; so no request waits for another thread's. */
+/* Of one thread, what it has seen since the last change; so no request waits for another thread's. Where threads take
+ * turns a request seems to take longer, with and without. */
 static __thread struct {
-    int64_t began, latest; /* CLOCK_MONOTONIC */
-    bool at_once;          /* some since the latest */
+    int64_t began; /* CLOCK_MONOTONIC, 0: it has not */
     unsigned count;
     unsigned age;
 } stretch;
@@ -68,20 +72,21 @@ static void set_held(struct awake *awake, bool held)
     __atomic_fetch_add(&awake->age, 1, __ATOMIC_RELAXED);
 }
 
-static void hold(struct awake *awake, int64_t time)
+static void hold(struct awake *awake, int64_t time, int64_t now)
 {
-    awake->chances = awake->served = awake->pauses = 0;
+    awake->chances = awake->served = 0;
     awake->before = time;
-    awake->last = 0;
+    awake->last = awake->saved = 0;
+    awake->since = now;
     set_held(awake, ask(awake, 0));
 }
 
-static void let_go(struct awake *awake)
+static void let_go(struct awake *awake, int64_t now)
 {
     if (!ask(awake, ANY_LATENCY))
         stop(awake);
     awake->last = 0;
-    if (awake->served >= WORTH)
+    if (awake->served >= SERVED && awake->saved * WORTH >= now - awake->since)
         awake->apart = 1;
     else if (awake->apart < APART_MAX)
         awake->apart *= 2;
@@ -93,63 +98,69 @@ static bool helps(const struct awake *awake, int64_t time)
     return time + GAIN <= awake->before && time * 3 <= awake->before * 2;
 }
 
-/* Each request of a stretch took so long. What is seen only once may be somebody else's doing. */
-static void judge(struct awake *awake, int64_t time)
+static bool is_worth_it(const struct awake *awake, int64_t now)
 {
+    return now - awake->since <= awake->saved * WORTH + ALLOWANCE;
+}
+
+/* A stretch of so many requests is over. What is seen only once may be somebody else's doing. */
+static void judge(struct awake *awake, unsigned count, int64_t began, int64_t now)
+{
+    const int64_t time = (now - began) / count;
     const int64_t twice = time < awake->last ? time : awake->last;
     awake->last = time;
     if (!awake_is_held(awake)) {
         if (twice >= 3 * GAIN && twice < SELDOM && ++awake->chances >= awake->apart)
-            hold(awake, twice);
-    } else if (helps(awake, twice)) {
-        awake->served++;
-        awake->pauses = 0;
-    } else {
-        let_go(awake);
+            hold(awake, twice, now);
+        return;
     }
+    awake->saved += (awake->before - time) * count;
+    awake->served += helps(awake, time);
+    if (!helps(awake, twice) || !is_worth_it(awake, now) || now - awake->since > RENEWED)
+        let_go(awake, now);
 }
 
-/* Nobody is in a hurry. */
-static void count_pause(struct awake *awake)
+static void pause_seen(struct awake *awake, int64_t now)
 {
     pthread_mutex_lock(&awake->lock);
-    if (awake_is_held(awake) && ++awake->pauses == PAUSES_MAX)
-        let_go(awake);
+    if (awake_is_held(awake) && !is_worth_it(awake, now))
+        let_go(awake, now);
     pthread_mutex_unlock(&awake->lock);
 }
 
 void awake_at_once(void)
 {
-    stretch.at_once = true;
     stretch.count++;
 }
 
-void awake_came(struct awake *awake, int64_t now)
+void awake_came(struct awake *awake, int64_t began, int64_t now)
 {
     if (descriptor(awake) < 0)
         return;
+    if (now - began > PAUSE) {
+        stretch.began = 0;
+        if (awake_is_held(awake))
+            pause_seen(awake, now);
+    }
     const unsigned age = __atomic_load_n(&awake->age, __ATOMIC_RELAXED);
-    const bool paused = now - stretch.latest > PAUSE && !stretch.at_once;
-    stretch.latest = now;
-    stretch.at_once = false;
-    if (paused && awake_is_held(awake))
-        count_pause(awake);
-    if (!paused && stretch.age == age && ++stretch.count < STRETCH)
-        return;
-    if (!paused && stretch.age == age && pthread_mutex_trylock(&awake->lock) == 0) {
-        if (awake->age == age)
-            judge(awake, (now - stretch.began) / stretch.count);
-        pthread_mutex_unlock(&awake->lock);
+    if (stretch.began && stretch.age == age) {
+        if (++stretch.count < STRETCH)
+            return;
+        if (pthread_mutex_trylock(&awake->lock) == 0) {
+            if (awake->age == age)
+                judge(awake, stretch.count, stretch.began, now);
+            pthread_mutex_unlock(&awake->lock);
+        }
     }
     stretch.began = now;
     stretch.count = 0;
     stretch.age = __atomic_load_n(&awake->age, __ATOMIC_RELAXED);
 }
 
-void awake_let_go(struct awake *awake)
+void awake_let_go(struct awake *awake, int64_t now)
 {
     pthread_mutex_lock(&awake->lock);
     if (awake_is_held(awake))
-        let_go(awake);
+        let_go(awake, now);
     pthread_mutex_unlock(&awake->lock);
 }

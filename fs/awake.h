@@ -5,8 +5,9 @@
  * machine often 30, which is more than all the rest of a call. Linux can be asked to let idle cores wait instead of
  * sleep: with /dev/cpu_dma_latency, for as long as that file is open, so however we end it is over
  * (Documentation/power/pm_qos_interface.rst). But it is so for all cores of the machine, and costs power. So it is
- * asked for only while requests come one right after the other, only while that is seen to make them come much quicker,
- * and by default only on machines with few cores. A daemon that is stopped meanwhile keeps them awake until it goes on.
+ * asked for only while requests come one right after the other, only while that is seen to make them much quicker, for
+ * some times as long as it has saved, and by default only on machines with few cores. A daemon that is stopped
+ * meanwhile keeps them awake until it goes on.
  */
 #ifndef AWAKE_H
 #define AWAKE_H
@@ -25,10 +26,11 @@ struct awake {
     bool held;            /* atomic */
     unsigned age;         /* atomic: how often that has changed */
     pthread_mutex_t lock; /* protects the changes, and the rest */
-    int64_t before;       /* nanoseconds that a request took without it, in the mean */
+    int64_t before;       /* nanoseconds that a request took without it */
     int64_t last;         /* and in the last stretch, 0: none since it has changed */
-    unsigned served;      /* stretches since we hold it, */
-    unsigned pauses;      /* and since the last of them */
+    int64_t since;        /* CLOCK_MONOTONIC: we hold it */
+    int64_t saved;        /* nanoseconds since then, of all requests */
+    unsigned served;      /* stretches since then, in which it helped */
     unsigned chances;     /* stretches that it might have helped, since we let go of it, */
     unsigned apart;       /* and how many there must be */
 };
@@ -37,11 +39,11 @@ struct awake {
 void awake_setup(struct awake *awake, unsigned cores_max);
 void awake_free(struct awake *awake);
 
-/* A request was there at once, or came after we had looked for it or slept. */
+/* A request was there at once; or came now, after we had begun to look for it then. CLOCK_MONOTONIC in nanoseconds. */
 void awake_at_once(void);
-void awake_came(struct awake *awake, int64_t now);
+void awake_came(struct awake *awake, int64_t began, int64_t now);
 /* Who then sleeps, and is the only one who looks for requests, lets go if none has come after AWAKE_MILLISECONDS. */
 bool awake_is_held(const struct awake *awake);
-void awake_let_go(struct awake *awake);
+void awake_let_go(struct awake *awake, int64_t now);
 
 #endif

@@ -181,7 +181,7 @@ static int spin(struct loop *loop, struct fuse_buf *buffer, int64_t began)
     const bool lost = looked - began >= 2 * loop->spin;
     learn(&loop->trials, looked, size != -EAGAIN && !lost, lost);
     if (size > 0)
-        awake_came(&loop->awake, looked);
+        awake_came(&loop->awake, began, looked);
     return size;
 }
 
@@ -193,7 +193,7 @@ static bool await_request(struct loop *loop)
         int ready = poll(fds, 2, AWAKE_MILLISECONDS);
         if (ready > 0)
             return !fds[1].revents;
-        awake_let_go(&loop->awake);
+        awake_let_go(&loop->awake, monotonic_now());
     }
     while (poll(fds, 2, recent_expire(loop->session) ? RECENT_MILLISECONDS : -1) <= 0)
         ;
@@ -224,7 +224,7 @@ static int next_request(struct loop *loop, struct fuse_buf *buffer, unsigned *at
         size = receive(loop, buffer);
         const int64_t now = monotonic_now();
         if (size > 0)
-            awake_came(&loop->awake, now);
+            awake_came(&loop->awake, began, now);
         if (size > 0 && now - began < 2 * loop->spin) /* it takes time to wake us, too */
             SET(loop->trials.chances, GET(loop->trials.chances) + 1);
     }

@@ -7,7 +7,7 @@
 #include <signal.h>
 #include <unistd.h>
 
-enum { STRETCH = 64, WORTH = 4, LONG = 20000, SHORT = 3000 };
+enum { STRETCH = 64, LONG = 20000, SHORT = 3000 };
 #define ANY INT32_C(2000000000)
 
 static struct awake awake;
@@ -16,8 +16,9 @@ static _Thread_local int64_t clock_now; /* nanoseconds */
 
 static void request_after(int64_t time)
 {
+    const int64_t began = clock_now;
     clock_now += time;
-    awake_came(&awake, clock_now);
+    awake_came(&awake, began, clock_now);
 }
 
 static void requests(unsigned count, int64_t time)
@@ -73,10 +74,10 @@ static void kept_while_it_helps(void)
     stretches(100, SHORT);
     check_nothing_asked();
     CHECK(awake_is_held(&awake));
-    awake_let_go(&awake);
+    awake_let_go(&awake, clock_now);
     check_asked(ANY);
     CHECK(!awake_is_held(&awake));
-    awake_let_go(&awake);
+    awake_let_go(&awake, clock_now);
     end();
 }
 
@@ -142,21 +143,63 @@ static void not_asked_where_nobody_is_in_a_hurry(void)
     end();
 }
 
-static void over_where_requests_come_slowly(void)
+/* It may last eight times as long as it has saved, and 50 ms. */
+static void over_where_it_saves_little(void)
 {
     begin();
     stretches(2, LONG);
     check_asked(0);
-    requests(3, 1000001);
-    stretches(2, SHORT);
-    requests(3, 1000001);
+    stretches(1, SHORT); /* which is 64 times 17 us saved, and 192 us since then */
+    request_after(INT64_C(58500000));
     check_nothing_asked();
-    request_after(1000001);
+    request_after(1100000);
     check_asked(ANY);
     end();
 }
 
-/* Time in which they are there at once is none in which they come slowly. */
+static void over_for_short_bursts(void)
+{
+    begin();
+    stretches(2, LONG);
+    check_asked(0);
+    for (int i = 0; i < 20 && awake_is_held(&awake); i++) {
+        stretches(1, SHORT);
+        request_after(19900000);
+    }
+    check_asked(ANY);
+    end();
+}
+
+/* A slow stretch between quick ones costs, too. */
+static void over_where_it_saves_only_now_and_then(void)
+{
+    begin();
+    stretches(2, LONG);
+    check_asked(0);
+    for (int i = 0; i < 20 && awake_is_held(&awake); i++) {
+        stretches(1, 900000);
+        stretches(1, SHORT);
+    }
+    check_asked(ANY);
+    end();
+}
+
+static void looked_at_without_it_again(void)
+{
+    begin();
+    stretches(2, LONG);
+    check_asked(0);
+    const int64_t since = clock_now;
+    while (awake_is_held(&awake))
+        request_after(SHORT);
+    check_asked(ANY);
+    CHECK(clock_now - since > INT64_C(2000000000) && clock_now - since < INT64_C(2001000000));
+    stretches(2, 8000);
+    check_asked(0);
+    CHECK_IS(awake.before, 8000);
+    end();
+}
+
 static void not_over_where_there_are_always_some(void)
 {
     begin();
@@ -165,7 +208,8 @@ static void not_over_where_there_are_always_some(void)
     for (int i = 0; i < 10; i++) {
         for (int j = 0; j < 999; j++)
             awake_at_once();
-        request_after(1000 * SHORT);
+        clock_now += 999 * SHORT;
+        request_after(SHORT);
     }
     check_nothing_asked();
     end();
@@ -184,7 +228,7 @@ static void not_asked_for_a_few_at_a_time(void)
 static void tried_less_and_less_often(void (*fail)(void))
 {
     begin();
-    for (unsigned apart = 1; apart <= 256; apart *= 2) {
+    for (unsigned apart = 1; apart <= 64; apart *= 2) {
         stretches(apart, LONG);
         check_nothing_asked();
         stretches(1, LONG);
@@ -192,12 +236,12 @@ static void tried_less_and_less_often(void (*fail)(void))
         fail();
         check_asked(ANY);
     }
-    stretches(256, LONG);
+    stretches(64, LONG);
     check_nothing_asked();
     stretches(1, LONG);
     check_asked(0);
-    stretches(WORTH, SHORT);
-    awake_let_go(&awake);
+    stretches(4, SHORT);
+    awake_let_go(&awake, clock_now);
     check_asked(ANY);
     request_after(0);
     stretches(2, LONG);
@@ -217,8 +261,8 @@ static void come_hardly_sooner(void)
 
 static void stay_away(void)
 {
-    stretches(WORTH - 1, SHORT);
-    awake_let_go(&awake);
+    clock_now += 20000000;
+    awake_let_go(&awake, clock_now);
     request_after(0);
 }
 
@@ -251,9 +295,9 @@ static void what_was_seen_before_a_change_does_not_count(void)
     begin();
     stretches(2, LONG);
     check_asked(0);
-    stretches(WORTH, SHORT);
+    stretches(4, SHORT);
     requests(STRETCH - 1, LONG);
-    awake_let_go(&awake);
+    awake_let_go(&awake, clock_now);
     check_asked(ANY);
     request_after(LONG);
     stretches(2, LONG - 1000);
@@ -264,8 +308,8 @@ static void what_was_seen_before_a_change_does_not_count(void)
 
 static int hold_in_another_thread(void *arg)
 {
-    (void)arg;
-    request_after(INT64_C(1000000000));
+    clock_now = *(const int64_t *)arg;
+    request_after(0);
     stretches(2, LONG);
     return 0;
 }
@@ -274,14 +318,15 @@ static void what_one_thread_saw_before_another_ones_change_does_not_count(void)
 {
     begin();
     requests(STRETCH - 1, LONG);
+    int64_t now = clock_now;
     struct peer peer;
-    peer_start(&peer, hold_in_another_thread, NULL);
+    peer_start(&peer, hold_in_another_thread, &now);
     CHECK_IS(peer_result(&peer), 0);
     check_asked(0);
     request_after(LONG);
-    CHECK_IS(awake.served, 0);
+    CHECK_IS(awake.saved, 0);
     stretches(1, SHORT);
-    CHECK_IS(awake.served, 1);
+    CHECK_IS(awake.saved, STRETCH * (LONG - SHORT));
     end();
 }
 
@@ -303,7 +348,7 @@ static void over_where_it_cannot_be_taken_back(void)
     stretches(2, LONG);
     check_asked(0);
     close(asked);
-    awake_let_go(&awake);
+    awake_let_go(&awake, clock_now);
     CHECK(!awake_is_held(&awake));
     CHECK_IS(awake.fd, -1);
     stretches(3, LONG);
@@ -335,7 +380,10 @@ int main(int argc, char **argv)
         TEST(judged_again_and_again),
         TEST(not_asked_where_little_can_be_saved),
         TEST(not_asked_where_nobody_is_in_a_hurry),
-        TEST(over_where_requests_come_slowly),
+        TEST(over_where_it_saves_little),
+        TEST(over_for_short_bursts),
+        TEST(over_where_it_saves_only_now_and_then),
+        TEST(looked_at_without_it_again),
         TEST(not_over_where_there_are_always_some),
         TEST(not_asked_for_a_few_at_a_time),
         TEST(tried_less_and_less_often_where_it_does_not_help),
