@@ -78,7 +78,10 @@ static void hold(struct awake *awake, int64_t time, int64_t now)
     awake->before = time;
     awake->last = awake->saved = 0;
     awake->since = now;
-    set_held(awake, ask(awake, 0));
+    const bool held = ask(awake, 0);
+    if (!held)
+        stop(awake); /* it will not be allowed the next time either */
+    set_held(awake, held);
 }
 
 static void let_go(struct awake *awake, int64_t now)

@@ -337,6 +337,7 @@ static void not_kept_where_it_cannot_be_asked(void)
     close(asked);
     stretches(2, LONG);
     CHECK(!awake_is_held(&awake));
+    CHECK_IS(awake.fd, -1); /* nor is it tried again */
     awake_free(&awake);
 }
 

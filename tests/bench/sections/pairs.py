@@ -6,6 +6,7 @@ import subprocess
 import time
 
 from measure import Row, Target, read_rounds
+from sections.daemon import pinned_to
 from world import Failure, PATIENCE, eventually
 
 LINE = '{:08d} a line as a job may be\n'
@@ -36,8 +37,7 @@ def wake_with(bench, suffix='', enter=None, target=None):
 
 def wake(bench):
     wake_with(bench, target=Target(2))
-    core = min(os.sched_getaffinity(0))
-    wake_with(bench, ', all on one core', lambda: os.sched_setaffinity(0, {core}))
+    wake_with(bench, ', all on one core', pinned_to(min(os.sched_getaffinity(0))))
 
 
 def ping_pong(bench):
