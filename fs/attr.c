@@ -12,7 +12,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#define PREFIX "user.ipcfs."
+#define USER "user."
+#define PREFIX USER "ipcfs."
 
 /* What there is to know of an object. */
 struct facts {
@@ -250,7 +251,7 @@ bool attr_is_ours(const char *name)
 ssize_t attr_get(struct node *node, struct caller *caller, const char *name, char text[ATTR_SIZE])
 {
     if (!attr_is_ours(name))
-        return -ENODATA;
+        return strncmp(name, USER, strlen(USER)) ? -EOPNOTSUPP : -ENODATA;
     name += strlen(PREFIX);
     for (size_t i = 0; i < ATTRIBUTES; i++) {
         const struct attribute *attribute = &attributes[i];

@@ -9,7 +9,8 @@
 #define ATTR_LIST_SIZE 512 /* room for all names of a kind */
 
 /* For the caller, who need not have been assumed: the value's length, ENODATA where the node has no such attribute, or
- * what keeps it from being read. */
+ * what keeps it from being read. EOPNOTSUPP for access control lists, labels and all else that no object has here: who
+ * goes through many, as `ls -l`, does not ask again then. */
 ssize_t attr_get(struct node *node, struct caller *caller, const char *name, char value[ATTR_SIZE]);
 /* All names, each ended by a zero byte: their length together. */
 ssize_t attr_list(const struct node *node, char names[ATTR_LIST_SIZE]);

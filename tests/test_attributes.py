@@ -229,6 +229,15 @@ def test_unknown_attributes_are_enodata(mnt, name, kind):
         assert fails(errno.ENODATA, os.getxattr, mnt / kind / name, attribute), attribute
 
 
+@pytest.mark.parametrize('kind', NAMES)
+def test_attributes_that_no_object_has_are_eopnotsupp(mnt, name, kind):
+    """So `ls -l` asks the first object only whether it has an access control list."""
+    native.CREATE[kind](name)
+    for attribute in 'system.posix_acl_access', 'security.selinux', 'security.capability', 'trusted.x':
+        for path in mnt / kind / name, mnt / kind, mnt:
+            assert fails(errno.EOPNOTSUPP, os.getxattr, path, attribute), (path, attribute)
+
+
 def test_small_buffer_is_erange(mnt, queue):
     libc, path = native.libc, os.fsencode(mnt / 'mq' / queue.name)
     buffer = native.ctypes.create_string_buffer(100)
