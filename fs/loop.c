@@ -338,6 +338,7 @@ int loop_start(struct session *session)
         return unready;
     const size_t wanted = count < WORKERS_MIN ? WORKERS_MIN : count > WORKERS_MAX ? WORKERS_MAX : count;
     int error = 0;
+    pthread_mutex_lock(&loop->lock); /* nobody serves before all are there */
     for (size_t i = 0; i < wanted; i++) {
         int failed = pthread_create(&loop->workers[loop->workers_count], NULL, work, loop);
         if (failed)
@@ -345,6 +346,7 @@ int loop_start(struct session *session)
         else
             loop->workers_count++;
     }
+    pthread_mutex_unlock(&loop->lock);
     return loop->workers_count ? 0 : error; /* fewer will do */
 }
 
