@@ -42,7 +42,7 @@ void awake_free(struct awake *awake);
 /* A request was there at once; or came now, after we had begun to look for it then. CLOCK_MONOTONIC in nanoseconds. */
 void awake_at_once(void);
 void awake_came(struct awake *awake, int64_t began, int64_t now);
-/* Who then sleeps, and is the only one who looks for requests, lets go if none has come after AWAKE_MILLISECONDS. */
+/* Who then sleeps until one comes lets go if none has come after AWAKE_MILLISECONDS. */
 bool awake_is_held(const struct awake *awake);
 void awake_let_go(struct awake *awake, int64_t now);
 

@@ -1,5 +1,6 @@
 #include "loop.h"
 #include "awake.h"
+#include "crew.h"
 #include "device.h"
 #include "express.h"
 #include "follow.h"
@@ -14,10 +15,10 @@
 #include <unistd.h>
 
 /* As many as can be busy at once, with what takes long. */
-enum { WORKERS_MIN = 4, WORKERS_MAX = 7 };
+enum { WORKERS_MIN = 4, WORKERS_MAX = CREW_MAX };
 
 enum {
-    BACKLOG = 64, /* requests that were there at once, one after the other, before another reader is called */
+    OFTEN = 64,               /* requests from one look for what is kept too long to the next */
     LONG_TRANSFER = 64 << 10, /* bytes */
     MEMORY_MILLISECONDS = 20,
     CHANCES = 2,      /* requests that a spin would have caught, before it is tried */
@@ -30,6 +31,7 @@ enum {
 #define TRIALS_APART_MAX INT64_C(10000000)
 #define LOST_APART INT64_C(1000000) /* where it has cost us the core */
 #define LOST_APART_MAX INT64_C(512000000)
+#define REST INT64_C(1000000) /* to sleep for as long */
 
 /* Whether to spin. Atomic, and only hints. */
 struct trials {
@@ -49,13 +51,13 @@ struct loop {
     int stop;     /* an eventfd */
     int64_t spin; /* nanoseconds, 0 for never */
     struct awake awake;
+    struct crew crew;
 
     pthread_mutex_t lock;    /* protects the next four */
     pthread_cond_t turn;     /* a turn is free, or all is at an end */
     unsigned readers;        /* threads whose turn it is */
     unsigned readers_wanted; /* at least 1 */
     bool ended;
-    unsigned readers_max;
 
     struct trials trials;
 
@@ -86,28 +88,17 @@ static void pass_turn(struct loop *loop)
     pthread_mutex_unlock(&loop->lock);
 }
 
-/* There is nothing to do, so fewer will do, also of those who have been called and are on their way: who stays is the
- * only one. False: it is us. */
-static bool leave_turn(struct loop *loop)
+/* As many are to read. False: without us. */
+static bool keep_turn(struct loop *loop, unsigned wanted)
 {
     pthread_mutex_lock(&loop->lock);
-    bool leave = loop->readers > 1;
+    const bool leave = loop->readers > wanted;
     loop->readers -= leave;
-    loop->readers_wanted = loop->readers;
-    pthread_mutex_unlock(&loop->lock);
-    return leave;
-}
-
-static void call_reader(struct loop *loop)
-{
-    if (loop->readers_max == 1)
-        return;
-    pthread_mutex_lock(&loop->lock);
-    if (loop->readers == loop->readers_wanted && loop->readers < loop->readers_max) {
-        loop->readers_wanted++;
+    loop->readers_wanted = leave ? loop->readers : wanted;
+    for (unsigned i = loop->readers; i < loop->readers_wanted; i++)
         pthread_cond_signal(&loop->turn);
-    }
     pthread_mutex_unlock(&loop->lock);
+    return !leave;
 }
 
 static void end(struct loop *loop)
@@ -201,22 +192,20 @@ static bool await_request(struct loop *loop)
 }
 
 /* The next request. 0: the end, or a negative errno. EAGAIN: it is not our turn any more. */
-static int next_request(struct loop *loop, struct fuse_buf *buffer, unsigned *at_once, bool *slept)
+static int next_request(struct loop *loop, struct fuse_buf *buffer, bool *slept)
 {
     *slept = false;
     int size = receive(loop, buffer);
     if (size != -EAGAIN) {
-        if (++*at_once % BACKLOG == 0)
-            call_reader(loop);
         awake_at_once();
         return size;
     }
-    *at_once = 0;
     int64_t began = monotonic_now();
     if (is_worth_spinning(loop, began))
         size = spin(loop, buffer, began);
+    bool in_vain = false; /* another reader was quicker, so there is no need of us for now */
     while (size == -EAGAIN) {
-        if (leave_turn(loop))
+        if (!keep_turn(loop, in_vain ? 1 : crew_wanted(&loop->crew)))
             return size;
         if (!await_request(loop))
             return 0;
@@ -225,6 +214,9 @@ static int next_request(struct loop *loop, struct fuse_buf *buffer, unsigned *at
         const int64_t now = monotonic_now();
         if (size > 0)
             awake_came(&loop->awake, began, now);
+        if (now - began > REST)
+            crew_rested(&loop->crew, now);
+        in_vain = true;
         if (size > 0 && now - began < 2 * loop->spin) /* it takes time to wake us, too */
             SET(loop->trials.chances, GET(loop->trials.chances) + 1);
     }
@@ -268,12 +260,12 @@ static bool may_take_long(struct session *session, const struct fuse_buf *buffer
 static void read_requests(struct loop *loop, struct fuse_buf *buffer)
 {
     struct session *session = loop->session;
-    unsigned at_once = 0, count = 0;
+    unsigned count = 0;
     while (!fuse_session_exited(session->fuse)) {
-        if (++count % BACKLOG == 0)
+        if (++count % OFTEN == 0)
             recent_expire(session);
         bool slept;
-        int size = next_request(loop, buffer, &at_once, &slept);
+        int size = next_request(loop, buffer, &slept);
         if (size == -EAGAIN)
             return;
         if (size == -ENOMEM) { /* for the buffer: others have theirs, or there will be some */
@@ -285,11 +277,16 @@ static void read_requests(struct loop *loop, struct fuse_buf *buffer)
             __atomic_store_n(&session->failure, size, __ATOMIC_SEQ_CST);
             break;
         }
+        const pid_t caller = (pid_t)((const struct fuse_in_header *)buffer->mem)->pid;
         if (slept)
-            follow(((const struct fuse_in_header *)buffer->mem)->pid);
+            follow(caller);
         bool keep = !may_take_long(session, buffer);
-        if (!keep)
+        if (!keep) {
             pass_turn(loop);
+        } else if (crew_count()) {
+            crew_judge(&loop->crew, caller, monotonic_now());
+            keep = keep_turn(loop, crew_wanted(&loop->crew));
+        }
         if (!express(session, buffer->mem, size))
             fuse_session_process_buf(session->fuse, buffer);
         if (!keep)
@@ -328,10 +325,10 @@ int loop_start(struct session *session)
                           .stop = eventfd(0, EFD_CLOEXEC),
                           .spin = sysconf(_SC_NPROCESSORS_ONLN) > 1 ? session->spin * INT64_C(1000) : 0,
                           .readers_wanted = 1,
-                          .readers_max = count < 4 ? 1 : count / 2,
                           .trials = {.apart = TRIALS_APART, .lost_apart = LOST_APART}};
     const int unready = loop->stop < 0 || fcntl(loop->fd, F_SETFL, O_NONBLOCK) ? -errno : 0;
     awake_setup(&loop->awake, session->awake);
+    crew_setup(&loop->crew, count);
     pthread_mutex_init(&loop->lock, NULL);
     pthread_cond_init(&loop->turn, NULL);
     if (unready)
@@ -362,6 +359,7 @@ void loop_end(struct session *session)
     if (loop->stop >= 0)
         close(loop->stop);
     awake_free(&loop->awake);
+    crew_free(&loop->crew);
     pthread_mutex_destroy(&loop->lock);
     pthread_cond_destroy(&loop->turn);
     free(loop);

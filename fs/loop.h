@@ -4,7 +4,7 @@
  * A request costs little but for the waking of a sleeping core. So one thread reads and, as nearly all requests are
  * answered or parked at once, serves them too; the others sleep where a request does not wake them. It passes its turn
  * on before it begins what may take long. While requests come quickly one after the other it looks for the next one
- * for a moment before it sleeps. Where one reader does not keep up, and there are cores to spare, there are more.
+ * for a moment before it sleeps. Where cores are to spare, and it is seen to help, more than one reads (crew.h).
  */
 #ifndef LOOP_H
 #define LOOP_H
