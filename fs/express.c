@@ -1,6 +1,7 @@
 #include "express.h"
 #include "device.h"
 #include "kind.h"
+#include "text.h"
 
 #include <linux/fuse.h>
 #include <sys/uio.h>
@@ -31,6 +32,23 @@ static void answer(struct parked *parked, uint64_t unique, int error)
     }
 }
 
+/* What the handle has of an earlier read. False: nothing that is to be given. */
+static bool give_more(struct handle *handle, uint64_t unique, const struct fuse_read_in *in)
+{
+    const char *data;
+    size_t size = in->size;
+    const bool is_stream = handle->view->stream;
+    if (!is_stream && !in->offset)
+        return false;
+    struct result *result =
+        is_stream ? result_rest(handle, &data, &size) : result_at(handle, (off_t)in->offset, &data, &size);
+    if (is_stream && !result)
+        return false;
+    reply(handle->session, unique, 0, data, size);
+    result_release(result);
+    return true;
+}
+
 /* False: it has to wait. */
 static bool serve(struct parked *parked, uint64_t unique, uint32_t flags)
 {
@@ -48,8 +66,10 @@ static bool serve(struct parked *parked, uint64_t unique, uint32_t flags)
 static bool express_read(const struct fuse_in_header *header, const struct fuse_read_in *in)
 {
     struct handle *handle = (struct handle *)(uintptr_t)in->fh;
-    if (!handle->kind->express || in->offset || handle->view->stream)
+    if (!handle->kind->express)
         return false;
+    if (give_more(handle, header->unique, in))
+        return true;
     struct parked parked = {.handle = handle,
                             .object = handle->object,
                             .thread = (pid_t)header->pid,
@@ -62,7 +82,8 @@ static bool express_read(const struct fuse_in_header *header, const struct fuse_
 static bool express_write(const struct fuse_in_header *header, const struct fuse_write_in *in)
 {
     struct handle *handle = (struct handle *)(uintptr_t)in->fh;
-    if (!handle->kind->express || handle->view->text || in->size > handle->session->message_max)
+    const bool is_text = handle->view->text;
+    if (!handle->kind->express || (!is_text && in->size > handle->session->message_max))
         return false;
     struct parked parked = {.handle = handle,
                             .object = handle->object,
@@ -71,6 +92,11 @@ static bool express_write(const struct fuse_in_header *header, const struct fuse
                             .direction = SEND,
                             .data = (char *)(in + 1),
                             .length = in->size};
+    /* Of several lines some might be sent, and the rest have to wait. */
+    if (is_text && !text_is_one(&parked))
+        return false;
+    if (is_text)
+        text_begin(&parked);
     return serve(&parked, header->unique, in->flags);
 }
 

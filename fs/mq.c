@@ -54,21 +54,13 @@ static int descriptor(const struct handle *handle)
 /* A stream goes on where the last read left off in a message that was too long for it. */
 static bool give_rest(fuse_req_t req, struct handle *handle, size_t size)
 {
-    pthread_mutex_lock(&handle->lock);
-    struct result *last = handle->last;
-    size_t rest = last ? last->size - handle->given : 0;
-    if (rest) {
-        size_t given = handle->given;
-        rest = rest < size ? rest : size;
-        handle->given += rest;
-        __atomic_add_fetch(&last->refs, 1, __ATOMIC_RELAXED);
-        pthread_mutex_unlock(&handle->lock);
-        fuse_reply_buf(req, last->data + given, rest);
-        result_release(last);
-        return true;
-    }
-    pthread_mutex_unlock(&handle->lock);
-    return false;
+    const char *data;
+    struct result *result = result_rest(handle, &data, &size);
+    if (!result)
+        return false;
+    fuse_reply_buf(req, data, size);
+    result_release(result);
+    return true;
 }
 
 static void read_mq(fuse_req_t req, struct handle *handle, size_t size, off_t offset)
@@ -86,11 +78,11 @@ static void write_mq(fuse_req_t req, struct handle *handle, const char *data, si
         fuse_reply_err(req, EMSGSIZE); /* the kernel may have split it */
         return;
     }
-    if (handle->view->text && size && data[size - 1] != '\n')
-        line_began(&handle->line, fuse_req_ctx(req)->pid, fuse_req_ctx(req)->uid);
     struct parked *parked = parked_new(req, handle, SEND, data, size);
     if (!parked)
         return;
+    if (handle->view->text)
+        text_begin(parked);
     parked->deadline = deadline_of(handle->view);
     park(parked, handle_is_nonblocking(handle));
 }

@@ -309,13 +309,9 @@ static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 /* A read at a later offset: what the last operation of this handle gave, from there on. */
 static void continue_reading(fuse_req_t req, struct handle *handle, size_t size, off_t offset)
 {
-    pthread_mutex_lock(&handle->lock);
-    struct result *last = handle->last;
-    if (last)
-        __atomic_add_fetch(&last->refs, 1, __ATOMIC_RELAXED);
-    pthread_mutex_unlock(&handle->lock);
-    size_t rest = last && (size_t)offset < last->size ? last->size - offset : 0;
-    fuse_reply_buf(req, rest ? last->data + offset : NULL, rest < size ? rest : size);
+    const char *data;
+    struct result *last = result_at(handle, offset, &data, &size);
+    fuse_reply_buf(req, data, size);
     result_release(last);
 }
 

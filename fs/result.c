@@ -26,6 +26,34 @@ struct result *result_of(struct handle *handle, size_t room)
     return result;
 }
 
+struct result *result_at(struct handle *handle, off_t offset, const char **data, size_t *size)
+{
+    pthread_mutex_lock(&handle->lock);
+    struct result *last = handle->last;
+    if (last)
+        __atomic_add_fetch(&last->refs, 1, __ATOMIC_RELAXED);
+    pthread_mutex_unlock(&handle->lock);
+    const size_t rest = last && (size_t)offset < last->size ? last->size - offset : 0;
+    *data = rest ? last->data + offset : NULL;
+    *size = rest < *size ? rest : *size;
+    return last;
+}
+
+struct result *result_rest(struct handle *handle, const char **data, size_t *size)
+{
+    pthread_mutex_lock(&handle->lock);
+    struct result *last = handle->last;
+    const size_t rest = last ? last->size - handle->given : 0;
+    if (rest) {
+        *data = last->data + handle->given;
+        *size = rest < *size ? rest : *size;
+        handle->given += *size;
+        __atomic_add_fetch(&last->refs, 1, __ATOMIC_RELAXED);
+    }
+    pthread_mutex_unlock(&handle->lock);
+    return rest ? last : NULL;
+}
+
 void result_back(struct handle *handle, struct result *result)
 {
     pthread_mutex_lock(&handle->lock);

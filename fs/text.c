@@ -170,13 +170,22 @@ int text_receive(struct parked *parked)
 
 /* ---- Whose line it is ---- */
 
-void line_began(struct line *line, pid_t thread, uid_t uid)
+bool text_is_one(const struct parked *parked)
 {
-    line->thread = thread;
-    line->uid = uid;
+    const char *end = parked->length ? memchr(parked->data, '\n', parked->length) : NULL;
+    return !end || end == parked->data + parked->length - 1;
+}
+
+void text_begin(const struct parked *parked)
+{
+    struct line *line = &parked->handle->line;
+    if (!parked->length || parked->data[parked->length - 1] == '\n')
+        return;
+    line->thread = parked->thread;
+    line->uid = parked->uid;
     if (line->writer >= 0)
         close(line->writer);
-    line->writer = (int)syscall(SYS_pidfd_open, process_of_thread(thread), 0);
+    line->writer = (int)syscall(SYS_pidfd_open, process_of_thread(parked->thread), 0);
 }
 
 bool line_is_whole(const struct line *line)

@@ -7,6 +7,10 @@
 /* The longest priority with its space, and a newline: what a message may grow by. */
 #define TEXT_EXTRA 7
 
+/* Is it no more than one line, or a part of one? */
+bool text_is_one(const struct parked *parked);
+/* Before the first attempt: remembers who it is that writes the beginning of a line, if the write ends with one. */
+void text_begin(const struct parked *parked);
 /* Sends lines until all of the parked write is done: 0, EAGAIN, EMSGSIZE, EINVAL. parked->done says how much went. */
 int text_send(struct parked *parked);
 /* Sends one message of a view without `text`. */
@@ -16,8 +20,6 @@ int text_receive(struct parked *parked);
 /* Whether one that was done can take more. */
 bool text_has_room(const struct parked *parked);
 
-/* Remembers who wrote the beginning of a line. */
-void line_began(struct line *line, pid_t thread, uid_t uid);
 /* Is its end to be sent at the last close? Not if its writer was killed, for then the rest was still to come. */
 bool line_is_whole(const struct line *line);
 void line_free(struct line *line);

@@ -848,6 +848,37 @@ def serves(point):
         return False
 
 
+@pytest.mark.stderr('')
+@pytest.mark.parametrize('folder, wrote, read', [
+    ('sem', b'\n', b'1\n'),
+    ('mq', b'a message', b'a message'),
+    ('mq@text', b'a line\n', b'a line\n'),
+    ('mq@priority', b'7 a message', b'7 a message'),
+    ('mq@stream', b'a message', b'a message'),
+    ('mq@text,stream', b'a line\n', b'a line\n'),
+    ('mq@nonblock', b'a message', b'a message'),
+])
+def test_what_need_not_wait_takes_no_memory(fragile, allocations, name, folder, wrote, read):
+    """A write and a read of an open file, the first of which may have made a place for what is read."""
+    root = fragile().path
+    path = root / ('sem' if folder == 'sem' else 'mq@max_messages=10,max_message_size=64') / name
+    path.touch()
+    fd = os.open(root / folder / name, os.O_RDWR)
+    try:
+        for round in range(3):
+            if round:
+                allocations.arm(1, False)
+            assert os.write(fd, wrote) == len(wrote)
+            if 'stream' in folder:
+                assert os.read(fd, 2) + os.read(fd, 64) == read  # the second gives the rest
+            else:
+                assert os.pread(fd, 64, 0) == read
+                assert (os.pread(fd, 64, 1), os.pread(fd, 64, len(read))) == (read[1:], b'')
+            assert not allocations.disarm(), allocations.last
+    finally:
+        os.close(fd)
+
+
 def test_each_allocation_of_the_start_in_turn_fails(preloaded, allocations, tmp_path):
     """The daemon serves, or ends with a message and status 1 or 2 and leaves no mount behind."""
     point = tmp_path / 'ipc'
