@@ -70,11 +70,11 @@ OPERATIONS = [
 ]
 
 
-def measure_all(world, object, rounds, milliseconds, folder):
+def measure_all(world, object, rounds, milliseconds, folder, enter):
     """By operation, the median of some rounds."""
     result = {}
     for name, operation in OPERATIONS:
-        output = world.run('client', operation, object, 0, 1, rounds, milliseconds, folder)
+        output = world.run('client', operation, object, 0, 1, rounds, milliseconds, folder, enter=enter)
         result[name] = statistics.median(read_rounds(output, ['time'])['time'])
     return result
 
@@ -97,15 +97,19 @@ def many_more(world, folder, object, first, count):
 
 
 def objects(bench):
+    """All on one core: on two, the scheduler may spread client and daemon the one time and not the other."""
     times, repeat = bench.scale((9, (5, 15)), (3, (3, 10)))
+    enter = pinned_to(min(os.sched_getaffinity(0)))
     sides = {name: {'among 10': [], 'among 10,000': []} for name, _ in OPERATIONS}
-    with bench.world.mount() as ipcfs, bench.world.semaphores(10, PLENTY) as object:
+
+    def measure(side):
+        for name, cost in measure_all(bench.world, object, *repeat, ipcfs.path, enter).items():
+            sides[name][side].append(cost)
+    with bench.world.mount(enter=enter) as ipcfs, bench.world.semaphores(10, PLENTY) as object:
         for _ in range(times):
-            for name, cost in measure_all(bench.world, object, *repeat, ipcfs.path).items():
-                sides[name]['among 10'].append(cost)
+            measure('among 10')
             with many_more(bench.world, ipcfs.path, object, 10, 9_990):
-                for name, cost in measure_all(bench.world, object, *repeat, ipcfs.path).items():
-                    sides[name]['among 10,000'].append(cost)
+                measure('among 10,000')
     for name, _ in OPERATIONS:
         bench.add(Row('objects', name, 'ns', sides[name]).compare('among 10,000', 'among 10', SAME))
 
@@ -147,7 +151,7 @@ def readers(world, folder):
 
 def compare_mounts(bench, label, repeat, first, second, target, enter):
     """Two mounts, of which one has the readers: what one and the same operation takes there, by turns. All are on one
-    core: on two, the scheduler may spread one pair of client and daemon and not the other, for a whole run."""
+    core, as above."""
     for name, operation in [('semaphore post and wait', 'post-wait'), *OPERATIONS[2:]]:
         with bench.world.semaphores(1, PLENTY) as object:
             output = bench.world.run('client', operation, object, 0, 1, *repeat, first.path, second.path,
