@@ -35,15 +35,14 @@ static void answer(struct parked *parked, uint64_t unique, int error)
         const struct fuse_write_out out = {.size = (uint32_t)parked->done};
         reply(session, unique, 0, &out, sizeof out);
     } else {
-        const struct result *result = parked->result;
-        size_t size = park_keep(parked);
-        if (reply(session, unique, 0, result->data, size) == -ENOENT)
-            parked->handle->kind->undo(parked);
+        const struct kind *kind = parked->handle->kind; /* the handle may go right after the answer */
+        if (reply(session, unique, 0, parked->given, parked->given_size) == -ENOENT)
+            kind->undo(parked);
         result_release(parked->result);
     }
 }
 
-/* What the handle has of an earlier read. False: nothing that is to be given. */
+/* What the handle has of an earlier read, nothing at its end. True: that was the answer. */
 static bool give_more(struct handle *handle, uint64_t unique, const struct fuse_read_in *in)
 {
     const char *data;
@@ -60,7 +59,7 @@ static bool give_more(struct handle *handle, uint64_t unique, const struct fuse_
     return true;
 }
 
-/* False: it has to wait. */
+/* False: it has to wait, and nothing has been done. */
 static bool serve(struct parked *parked, uint64_t unique, uint32_t flags)
 {
     struct parked_list done = TAILQ_HEAD_INITIALIZER(done);
@@ -93,9 +92,13 @@ static bool express_read(const struct fuse_in_header *header, const struct fuse_
 static bool express_write(const struct fuse_in_header *header, const struct fuse_write_in *in)
 {
     struct handle *handle = (struct handle *)(uintptr_t)in->fh;
-    const bool is_text = handle->view->text;
-    if (!handle->kind->express || (!is_text && in->size > handle->session->message_max))
+    if (!handle->kind->express)
         return false;
+    const bool is_text = handle->view->text;
+    if (is_text ? !text_is_one((char *)(in + 1), in->size) : in->size > handle->session->message_max)
+        return false;
+    if (is_text)
+        text_begin(handle, (char *)(in + 1), in->size, (pid_t)header->pid, header->uid);
     struct parked parked = {.handle = handle,
                             .object = handle->object,
                             .thread = (pid_t)header->pid,
@@ -103,11 +106,6 @@ static bool express_write(const struct fuse_in_header *header, const struct fuse
                             .direction = SEND,
                             .data = (char *)(in + 1),
                             .length = in->size};
-    /* Of several lines some might be sent, and the rest have to wait. */
-    if (is_text && !text_is_one(&parked))
-        return false;
-    if (is_text)
-        text_begin(&parked);
     return serve(&parked, header->unique, in->flags);
 }
 

@@ -44,7 +44,7 @@ struct kind {
     void (*look_away)(struct object *object);
     /* poll(2) events that are true of the handle now. */
     unsigned (*ready)(struct handle *handle);
-    bool express; /* reads and writes that are answered at once do no more than attempt does */
+    bool express; /* reads and writes are attempts, and reads what the handle has of an earlier one: express.c */
     /* The last close: true if the handle is still needed, and will be freed when it is not. It is asked `again` when
      * what it was needed for has timed out. */
     bool (*flush)(struct handle *handle, bool again);

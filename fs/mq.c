@@ -78,11 +78,11 @@ static void write_mq(fuse_req_t req, struct handle *handle, const char *data, si
         fuse_reply_err(req, EMSGSIZE); /* the kernel may have split it */
         return;
     }
+    if (handle->view->text)
+        text_begin(handle, data, size, fuse_req_ctx(req)->pid, fuse_req_ctx(req)->uid);
     struct parked *parked = parked_new(req, handle, SEND, data, size);
     if (!parked)
         return;
-    if (handle->view->text)
-        text_begin(parked);
     parked->deadline = deadline_of(handle->view);
     park(parked, handle_is_nonblocking(handle));
 }
@@ -118,8 +118,8 @@ static int attempt(struct parked *parked)
 static void undo(struct parked *parked)
 {
     char path[64];
-    if (parked->handle->view->text || parked->handle->view->in_band)
-        return; /* framed, and perhaps several */
+    if (parked->handle->view->text || parked->handle->view->in_band || parked->given != parked->result->data)
+        return; /* framed, and perhaps several, or the rest of one */
     snprintf(path, sizeof path, "/proc/self/fd/%d", parked->handle->fd);
     rights_raise();
     int fd = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
@@ -133,7 +133,8 @@ static void undo(struct parked *parked)
 static unsigned ready(struct handle *handle)
 {
     struct pollfd poll_fd = {.fd = handle->fd, .events = POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM};
-    return poll(&poll_fd, 1, 0) < 0 ? POLLERR : (unsigned)poll_fd.revents;
+    const unsigned rest = handle->view->stream && result_has_rest(handle) ? POLLIN | POLLRDNORM : 0;
+    return rest | (poll(&poll_fd, 1, 0) < 0 ? POLLERR : (unsigned)poll_fd.revents);
 }
 
 /* What epoll watches is the queue's, not a handle's: a copy of any handle's descriptor does. */

@@ -526,6 +526,8 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
     conn->want |= conn->capable & (FUSE_CAP_DONT_MASK | FUSE_CAP_ATOMIC_O_TRUNC);
     /* Copying small messages through a pipe costs more than it saves. */
     conn->want &= ~(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
+    /* io_submit(2) and io_uring(7) would have several writes of one open file under way at once, pieces of one too. */
+    conn->want &= ~FUSE_CAP_ASYNC_DIO;
     /* With passthrough the kernel writes with our rights, and would keep a set-user-ID bit for anybody. */
     conn->want &= ~FUSE_CAP_HANDLE_KILLPRIV;
     conn->time_gran = 1;

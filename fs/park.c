@@ -86,31 +86,31 @@ static void take(struct parked *parked)
         __atomic_sub_fetch(&parked->refs, 1, __ATOMIC_ACQ_REL);
 }
 
-/* What was read stays with the handle, which must be told before the answer: it may go right after. */
-size_t park_keep(struct parked *parked)
+/* What was read stays with the handle, which gives the rest of it to who reads on: the next attempt may be theirs.
+ * Called with the lock held. */
+static void keep(struct parked *parked)
 {
     struct handle *handle = parked->handle;
     struct result *result = parked->result, *old;
-    size_t size = result->size < parked->size ? result->size : parked->size;
-
+    if (!result || parked->given)
+        return;
+    parked->given = result->data;
+    parked->given_size = result->size < parked->size ? result->size : parked->size;
     __atomic_add_fetch(&result->refs, 1, __ATOMIC_RELAXED);
     pthread_mutex_lock(&handle->lock);
     old = handle->last;
     handle->last = result;
-    handle->given = size;
+    handle->given = parked->given_size;
     pthread_mutex_unlock(&handle->lock);
     result_release(old);
-    return size;
 }
 
 static void answer_read(struct parked *parked)
 {
-    struct handle *handle = parked->handle;
-    const struct result *result = parked->result;
-    size_t size = park_keep(parked);
+    const struct kind *kind = parked->handle->kind; /* the handle may go right after the answer */
     /* ENOENT: the connection was cut before the user had it. */
-    if (fuse_reply_buf(parked->req, result->data, size) == -ENOENT)
-        handle->kind->undo(parked);
+    if (fuse_reply_buf(parked->req, parked->given, parked->given_size) == -ENOENT)
+        kind->undo(parked);
 }
 
 /* Answers. Without object->lock, and with no interrupt function set or while it runs. */
@@ -154,6 +154,8 @@ static void end_with(struct parked *parked, int error)
     if (error && error != -EAGAIN && parked->object->kind->give_up)
         parked->object->kind->give_up(parked);
     parked->error = parked->done ? 0 : error;
+    if (!parked->error)
+        keep(parked);
 }
 
 static void on_interrupt(fuse_req_t req, void *data)
@@ -286,13 +288,15 @@ static int exchange(struct parked *parked, struct parked_list *done)
     return error;
 }
 
-/* Not before those who have waited longer. Called with the lock held. */
+/* Not before those who have waited longer. Where they wait for messages there are none, which is what the view `drain`
+ * asks. Called with the lock held. */
 static int attempt_in_turn(struct parked *parked, struct parked_list *done)
 {
     struct object *object = parked->object;
     if (!TAILQ_EMPTY(&object->waiting[parked->direction]))
         object_serve_locked(object, false, done);
-    if (!TAILQ_EMPTY(&object->waiting[parked->direction]))
+    const bool drains = parked->direction == RECEIVE && parked->handle->view->drain;
+    if (!TAILQ_EMPTY(&object->waiting[parked->direction]) && !drains)
         return -EAGAIN;
     return exchange(parked, done);
 }
@@ -302,6 +306,8 @@ int park_at_once(struct parked *parked, struct parked_list *done)
     struct object *object = parked->object;
     pthread_mutex_lock(&object->lock);
     int error = attempt_in_turn(parked, done);
+    if (!error)
+        keep(parked);
     pthread_mutex_unlock(&object->lock);
     return error;
 }

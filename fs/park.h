@@ -24,6 +24,8 @@ struct parked {
 
     size_t size; /* RECEIVE: bytes that the user has room for */
     struct result *result;
+    const char *given; /* what of it the user gets; NULL: that is not decided */
+    size_t given_size;
     char *data; /* SEND: what is to be written */
     size_t length;
     size_t done;       /* SEND: bytes of it that count as written */
@@ -42,13 +44,11 @@ struct parked *parked_new(fuse_req_t req, struct handle *handle, enum direction 
 void park(struct parked *parked, bool nonblock);
 
 /*
- * Does it, if it can be done at once: 0 with what it gave in parked->result, or a negative errno, EAGAIN where it would
+ * Does it, if it can be done at once: 0 with what it gave in parked->given, or a negative errno, EAGAIN where it would
  * have to wait. `parked` is the caller's own, and no request of libfuse's. Others' that are done with it are put in
  * `done`, for parked_finish_all.
  */
 int park_at_once(struct parked *parked, struct parked_list *done);
-/* It is to be answered, so the result becomes the handle's last: how many bytes of it the user has. */
-size_t park_keep(struct parked *parked);
 
 /* A read that is to receive at once or, unless the handle does not block, when it can. */
 void park_receive(fuse_req_t req, struct handle *handle, size_t size);

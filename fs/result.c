@@ -39,11 +39,24 @@ struct result *result_at(struct handle *handle, off_t offset, const char **data,
     return last;
 }
 
+static size_t rest_of(const struct handle *handle)
+{
+    return handle->last ? handle->last->size - handle->given : 0;
+}
+
+bool result_has_rest(struct handle *handle)
+{
+    pthread_mutex_lock(&handle->lock);
+    const bool has = rest_of(handle) > 0;
+    pthread_mutex_unlock(&handle->lock);
+    return has;
+}
+
 struct result *result_rest(struct handle *handle, const char **data, size_t *size)
 {
     pthread_mutex_lock(&handle->lock);
     struct result *last = handle->last;
-    const size_t rest = last ? last->size - handle->given : 0;
+    const size_t rest = rest_of(handle);
     if (rest) {
         *data = last->data + handle->given;
         *size = rest < *size ? rest : *size;

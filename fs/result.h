@@ -14,12 +14,12 @@ struct result {
 struct result *result_new(size_t size);
 /* One with room for that much: the handle's last, where nobody else has it, or a new one. */
 struct result *result_of(struct handle *handle, size_t room);
-/* The handle's last, of which up to *size bytes at *data are what it has from an offset on. NULL: it has none, as *size
- * says, too. */
+/* The handle's last, to be released, of which *size bytes at *data, no more than *size was, are what it has from an
+ * offset on: 0 at its end. NULL, with 0 bytes: there is none. */
 struct result *result_at(struct handle *handle, off_t offset, const char **data, size_t *size);
-/* What is left of the handle's last for one who reads on, up to *size bytes, which then count as given: *data is in
- * what is returned. NULL: nothing. */
+/* The same, of what has not been given of it, and now has. NULL, and nothing else: all of it has been. */
 struct result *result_rest(struct handle *handle, const char **data, size_t *size);
+bool result_has_rest(struct handle *handle);
 /* It was not needed. */
 void result_back(struct handle *handle, struct result *result);
 void result_release(struct result *result); /* may be NULL */

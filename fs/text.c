@@ -73,7 +73,7 @@ int text_send(struct parked *parked)
     struct handle *handle = parked->handle;
     struct line *line = &handle->line;
     int error = 0;
-    line->broken = true; /* unless we get through */
+    line->broken = true;
     while (!error && parked->done < parked->length) {
         const char *data = parked->data + parked->done;
         size_t length = parked->length - parked->done;
@@ -135,7 +135,7 @@ static bool takes_many(const struct view *view)
 bool text_has_room(const struct parked *parked)
 {
     const struct handle *handle = parked->handle;
-    return takes_many(handle->view) && parked->result &&
+    return takes_many(handle->view) && parked->result && !parked->given &&
            parked->result->size + handle->message_size + TEXT_EXTRA <= parked->size;
 }
 
@@ -149,6 +149,13 @@ int text_receive(struct parked *parked)
     size_t size = parked->result ? parked->result->size : 0; /* it goes on */
     ssize_t one = 0;
 
+    if (view->stream && !parked->result) { /* another's read may have left a rest, while we waited */
+        parked->given_size = parked->size;
+        parked->result = result_rest(handle, &parked->given, &parked->given_size);
+        parked->for_others = false;
+        if (parked->result)
+            return 0;
+    }
     struct result *result = parked->result ? parked->result : result_of(handle, room);
     if (!result)
         return -ENOMEM;
@@ -170,22 +177,23 @@ int text_receive(struct parked *parked)
 
 /* ---- Whose line it is ---- */
 
-bool text_is_one(const struct parked *parked)
+bool text_is_one(const char *data, size_t size)
 {
-    const char *end = parked->length ? memchr(parked->data, '\n', parked->length) : NULL;
-    return !end || end == parked->data + parked->length - 1;
+    const char *end = size ? memchr(data, '\n', size) : NULL;
+    return !end || end == data + size - 1;
 }
 
-void text_begin(const struct parked *parked)
+void text_begin(struct handle *handle, const char *data, size_t size, pid_t thread, uid_t uid)
 {
-    struct line *line = &parked->handle->line;
-    if (!parked->length || parked->data[parked->length - 1] == '\n')
+    struct line *line = &handle->line;
+    line->broken = true; /* unless it gets through */
+    if (!size || data[size - 1] == '\n')
         return;
-    line->thread = parked->thread;
-    line->uid = parked->uid;
+    line->thread = thread;
+    line->uid = uid;
     if (line->writer >= 0)
         close(line->writer);
-    line->writer = (int)syscall(SYS_pidfd_open, process_of_thread(parked->thread), 0);
+    line->writer = (int)syscall(SYS_pidfd_open, process_of_thread(thread), 0);
 }
 
 bool line_is_whole(const struct line *line)

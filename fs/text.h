@@ -7,10 +7,11 @@
 /* The longest priority with its space, and a newline: what a message may grow by. */
 #define TEXT_EXTRA 7
 
-/* Is it no more than one line, or a part of one? */
-bool text_is_one(const struct parked *parked);
-/* Before the first attempt: remembers who it is that writes the beginning of a line, if the write ends with one. */
-void text_begin(const struct parked *parked);
+/* Is what is to be written no more than one line, or a part of one? */
+bool text_is_one(const char *data, size_t size);
+/* Before each attempt at a write, and before all of it that may fail: remembers who it is that writes the beginning of
+ * a line, if it ends with one. */
+void text_begin(struct handle *handle, const char *data, size_t size, pid_t thread, uid_t uid);
 /* Sends lines until all of the parked write is done: 0, EAGAIN, EMSGSIZE, EINVAL. parked->done says how much went. */
 int text_send(struct parked *parked);
 /* Sends one message of a view without `text`. */

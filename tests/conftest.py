@@ -4,6 +4,7 @@ IPCFS_BUILD names the build directory (build/). IPCFS_TEST_OPTIONS are options o
 no_passthrough the suite passes too, and each test that needs mmap(MAP_SHARED) then tests that it is refused.
 """
 
+import contextlib
 import errno
 import faulthandler
 import itertools
@@ -224,6 +225,15 @@ def proc(pid, file, thread=None):
         return pathlib.Path(f'/proc/{pid}/task/{thread or pid}/{file}').read_text()
     except (FileNotFoundError, ProcessLookupError):
         return ''
+
+
+def open_files(pid):
+    """What a process has open. It may close some of it meanwhile."""
+    links = []
+    for fd in pathlib.Path(f'/proc/{pid}/fd').iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            links.append(os.readlink(fd))
+    return links
 
 
 def threads(pid):

@@ -3,7 +3,6 @@
 import collections
 import contextlib
 import os
-import pathlib
 import random
 import signal
 import time
@@ -11,7 +10,7 @@ import time
 import pytest
 
 import native
-from conftest import PATIENCE, attribute, eventually, parked, threads_asleep
+from conftest import PATIENCE, attribute, eventually, open_files, parked, threads_asleep
 
 THREADS_MAX = 16
 
@@ -40,8 +39,7 @@ def results(peer):
 
 def devices(mounted):
     """Descriptors by which the daemon takes requests."""
-    folder = pathlib.Path(f'/proc/{mounted.process.pid}/fd')
-    return sum(os.readlink(fd) == '/dev/fuse' for fd in folder.iterdir())
+    return open_files(mounted.process.pid).count('/dev/fuse')
 
 
 def test_2000_readers_on_200_semaphores_are_each_woken_once(mount, names, peer):

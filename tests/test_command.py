@@ -11,7 +11,7 @@ import time
 import pytest
 
 import native
-from conftest import BUILD, NOBODY, PATIENCE, eventually, mount_points, parked, proc, threads
+from conftest import BUILD, NOBODY, PATIENCE, eventually, mount_points, open_files, parked, proc, threads
 
 USER = 54321
 
@@ -277,8 +277,7 @@ def latency_asked_for():
                                         (os.cpu_count(), True)])
 def test_cores_are_kept_awake_on_machines_with_so_many(mount, cores, may):
     mounted = mount(*(['-o', f'awake={cores}'] if cores is not None else []))
-    files = [os.readlink(entry) for entry in pathlib.Path(f'/proc/{mounted.process.pid}/fd').iterdir()]
-    assert (str(LATENCY) in files) == (may and os.cpu_count() > 1)
+    assert (str(LATENCY) in open_files(mounted.process.pid)) == (may and os.cpu_count() > 1)
 
 
 @pytest.mark.skipif(not os.access(LATENCY, os.W_OK), reason='nobody can keep this kernel\'s cores awake')

@@ -1,6 +1,5 @@
 """Semaphores: a read waits, a write posts, from either side."""
 
-import contextlib
 import errno
 import fcntl
 import os
@@ -10,7 +9,7 @@ import time
 import pytest
 
 import native
-from conftest import eventually, parked
+from conftest import eventually, open_files, parked
 
 SEM_VALUE_MAX = native.SEM_VALUE_MAX
 
@@ -362,10 +361,7 @@ def test_semaphores_are_kept_for_a_moment_after_their_last_close_and_no_longer(m
     mounted = mount()
 
     def kept():
-        found = set()
-        for fd in os.listdir(f'/proc/{mounted.process.pid}/fd'):
-            with contextlib.suppress(FileNotFoundError):
-                found.add(os.readlink(f'/proc/{mounted.process.pid}/fd/{fd}').removesuffix(' (deleted)'))
+        found = {file.removesuffix(' (deleted)') for file in open_files(mounted.process.pid)}
         return {path for path in found if path.startswith(f'/dev/shm/sem.{name}')}
 
     names = [f'{name}{number}' for number in range(100)]

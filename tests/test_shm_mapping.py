@@ -20,7 +20,7 @@ import subprocess
 import pytest
 
 import native
-from conftest import PASSTHROUGH, SEGMENT_SIZE as SIZE, eventually, sleeps_in
+from conftest import PASSTHROUGH, SEGMENT_SIZE as SIZE, eventually, open_files, sleeps_in
 
 USER, OTHER = 54321, 54322
 
@@ -660,8 +660,7 @@ def test_peers_go_on_when_the_daemon_is_killed_among_them(mappable, mount, name,
 def test_look_up_keeps_a_removed_segment_for_a_moment_only(mount, name):
     mounted = mount()
     pathlib.Path('/dev/shm', name).touch()
-    held = lambda: [link for fd in pathlib.Path(f'/proc/{mounted.process.pid}/fd').iterdir()
-                    if name in (link := os.readlink(fd))]
+    held = lambda: [file for file in open_files(mounted.process.pid) if name in file]
     os.stat(mounted.path / 'shm' / name)
     native.shm_unlink(name)
     eventually(lambda: not held())

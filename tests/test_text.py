@@ -3,6 +3,7 @@
 import errno
 import os
 import random
+import select
 import signal
 import subprocess
 import time
@@ -210,6 +211,37 @@ def test_line_whose_end_was_refused_is_not_sent_at_the_close(view, small):
     assert receive(small, 1) == [b'after']
     time.sleep(0.05)
     assert len(small) == 0
+
+
+def test_line_whose_end_had_to_wait_behind_others_is_not_sent_at_the_close(view, small, child):
+    fd = os.open(view('text,nonblock'), os.O_WRONLY)
+    small.send(b'filler')
+    os.write(fd, b'beginning')
+    writer = child(write_once, view('text'), b'other\n')
+    eventually(lambda: parked(view(''), writer))
+    assert fails(errno.EAGAIN, os.write, fd, b' end\n')
+    os.close(fd)
+    assert receive(small, 2) == [b'filler', b'other']
+    writer.result()
+    write_once(view('text'), b'after\n')
+    assert receive(small, 1) == [b'after']
+    time.sleep(0.05)
+    assert len(small) == 0
+
+
+def test_asynchronous_writes_of_one_open_file_come_one_after_the_other(view, small, peer):
+    """Several at once would be of one line's beginning, and pieces of one write in any order."""
+    writer = peer('submit', view('text'), 4)
+    assert writer.stdout.readline() == 'long\n'
+    assert received(small) == [b'long']
+    small.send(b'filler')
+    writer.stdin.write('go on\n')
+    writer.stdin.flush()
+    eventually(lambda: attribute(view(''), 'waiting_senders') == 1)
+    time.sleep(0.05)
+    assert attribute(view(''), 'waiting_senders') == 1
+    assert receive(small, 5) == [b'filler', b'0', b'1', b'2', b'3']
+    assert writer.finish() == '2\n' * 4
 
 
 def until_signalled(path, data, number=signal.SIGUSR1):
@@ -428,6 +460,26 @@ def test_stream_waits_and_goes_on(view, queue, child):
     assert reader.result() == [b'one', b'two', b'three']
 
 
+def test_readers_of_one_open_stream_lose_nothing_between_them(view, queue, child):
+    """What one leaves of a message is for the next, also if that one has waited already."""
+    fd = os.open(view('stream'), os.O_RDONLY)
+    readers = [child(os.pread, fd, 4, 0) for _ in range(3)]
+    eventually(lambda: parked(view(''), *readers))
+    queue.send(b'0123456789')
+    assert sorted(reader.result() for reader in readers) == [b'0123', b'4567', b'89']
+
+
+def test_rest_of_a_stream_is_readable(view, queue):
+    fd = os.open(view('stream'), os.O_RDONLY)
+    queue.send(b'0123456789')
+    assert os.read(fd, 4) == b'0123'
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    assert poll.poll(0) == [(fd, select.POLLIN)]
+    assert os.read(fd, 10) == b'456789'
+    assert poll.poll(0) == []
+
+
 def test_stream_can_be_nonblocking_and_timed(view, queue):
     for options, code in ('stream,nonblock', errno.EAGAIN), ('text,stream,timeout=0.01', errno.ETIMEDOUT):
         fd = os.open(view(options), os.O_RDONLY)
@@ -472,6 +524,15 @@ def test_drain_of_an_empty_queue_is_end_of_file_and_not_for_ever(view, queue):
         assert os.read(fd, 100).strip().endswith(b'now')
         assert os.read(fd, 100) == b''
         os.close(fd)
+
+
+@pytest.mark.parametrize('options', ['drain', 'text,drain,stream', 'drain,nonblock', 'drain,timeout=5'])
+def test_drain_does_not_wait_behind_those_who_wait(view, queue, child, options):
+    reader = child(read_once, view(''))
+    eventually(lambda: parked(view(''), reader))
+    assert read_once(view(options)) == b''
+    queue.send(b'for who waited')
+    assert reader.result() == b'for who waited'
 
 
 def test_drain_with_priorities_and_python(mnt, queue):
