@@ -1,6 +1,7 @@
 #include "express.h"
 #include "device.h"
 #include "kind.h"
+#include "polling.h"
 #include "text.h"
 
 #include <linux/fuse.h>
@@ -54,6 +55,8 @@ static bool give_more(struct handle *handle, uint64_t unique, const struct fuse_
         is_stream ? result_rest(handle, &data, &size) : result_at(handle, (off_t)in->offset, &data, &size);
     if (is_stream && !result)
         return false;
+    if (is_stream)
+        polls_took(handle);
     reply(handle->session, unique, 0, data, size);
     result_release(result);
     return true;

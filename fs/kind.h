@@ -44,6 +44,8 @@ struct kind {
     void (*look_away)(struct object *object);
     /* poll(2) events that are true of the handle now. */
     unsigned (*ready)(struct handle *handle);
+    /* Those of them that nobody else's reading can end. May be NULL. */
+    unsigned (*ready_by_itself)(struct handle *handle);
     bool express; /* reads and writes are attempts, and reads what the handle has of an earlier one: express.c */
     /* The last close: true if the handle is still needed, and will be freed when it is not. It is asked `again` when
      * what it was needed for has timed out. */

@@ -1,6 +1,7 @@
 /* Message queues as files: a read receives, a write sends. */
 #include "follow.h"
 #include "kind.h"
+#include "polling.h"
 #include "rights.h"
 #include "text.h"
 
@@ -58,6 +59,7 @@ static bool give_rest(fuse_req_t req, struct handle *handle, size_t size)
     struct result *result = result_rest(handle, &data, &size);
     if (!result)
         return false;
+    polls_took(handle);
     fuse_reply_buf(req, data, size);
     result_release(result);
     return true;
@@ -118,8 +120,9 @@ static int attempt(struct parked *parked)
 static void undo(struct parked *parked)
 {
     char path[64];
-    if (parked->handle->view->text || parked->handle->view->in_band || parked->given != parked->result->data)
-        return; /* framed, and perhaps several, or the rest of one */
+    const struct result *result = parked->result;
+    if (parked->handle->view->text || parked->handle->view->in_band || !result || parked->given != result->data)
+        return; /* framed, and perhaps several, or the rest of one, or an end */
     snprintf(path, sizeof path, "/proc/self/fd/%d", parked->handle->fd);
     rights_raise();
     int fd = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
@@ -130,11 +133,17 @@ static void undo(struct parked *parked)
     close(fd);
 }
 
+/* By what is left of a message, or by an end that is always in sight. */
+static unsigned ready_by_itself(struct handle *handle)
+{
+    const struct view *view = handle->view;
+    return view->drain || (view->stream && result_has_rest(handle)) ? POLLIN | POLLRDNORM : 0;
+}
+
 static unsigned ready(struct handle *handle)
 {
     struct pollfd poll_fd = {.fd = handle->fd, .events = POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM};
-    const unsigned rest = handle->view->stream && result_has_rest(handle) ? POLLIN | POLLRDNORM : 0;
-    return rest | (poll(&poll_fd, 1, 0) < 0 ? POLLERR : (unsigned)poll_fd.revents);
+    return ready_by_itself(handle) | (poll(&poll_fd, 1, 0) < 0 ? POLLERR : (unsigned)poll_fd.revents);
 }
 
 /* What epoll watches is the queue's, not a handle's: a copy of any handle's descriptor does. */
@@ -251,5 +260,6 @@ const struct kind mq_kind = {
     .watch = watch,
     .look_away = look_away,
     .ready = ready,
+    .ready_by_itself = ready_by_itself,
     .flush = flush,
 };

@@ -200,6 +200,12 @@ static int wait_in_line(struct parked *parked)
     return error;
 }
 
+static unsigned ready_by_itself(struct handle *handle)
+{
+    const struct kind *kind = handle->object->kind;
+    return kind->ready_by_itself ? kind->ready_by_itself(handle) : 0;
+}
+
 /*
  * One attempt. Who polls is taken to know what was ready when it asked; that is forgotten when it is no longer so, or
  * when a user was told EAGAIN: who polls edge-triggered goes to sleep on that without asking again.
@@ -213,9 +219,36 @@ static int attempt_once(struct parked *parked)
         return error;
     struct handle *handle;
     LIST_FOREACH (handle, &object->polls, polling)
-        handle->poll_ready &= error == -EAGAIN ? ~direction : object->kind->ready(handle);
+        handle->poll_ready &= error == -EAGAIN ? ~direction | ready_by_itself(handle) : object->kind->ready(handle);
     object->kind->watch(object);
     return error;
+}
+
+/* What was left of a message is for those who wait with the same open file, wherever they are in line. */
+static void serve_rest(struct handle *handle, struct parked_list *done)
+{
+    if (!handle->view->stream)
+        return;
+    struct parked *next;
+    for (struct parked *parked = TAILQ_FIRST(&handle->object->waiting[RECEIVE]); parked; parked = next) {
+        next = TAILQ_NEXT(parked, link);
+        if (parked->handle != handle || parked->result)
+            continue;
+        if (!result_has_rest(handle))
+            return;
+        const int error = attempt_once(parked);
+        take(parked);
+        end_with(parked, error);
+        TAILQ_INSERT_TAIL(done, parked, link);
+    }
+}
+
+/* It is no longer in line, and to be answered. */
+static void conclude(struct parked *parked, int error, struct parked_list *done)
+{
+    end_with(parked, error);
+    TAILQ_INSERT_TAIL(done, parked, link);
+    serve_rest(parked->handle, done);
 }
 
 static void serve_direction(struct object *object, enum direction direction, struct parked_list *done)
@@ -225,8 +258,7 @@ static void serve_direction(struct object *object, enum direction direction, str
         if (error == -EAGAIN)
             return;
         take(parked);
-        end_with(parked, error);
-        TAILQ_INSERT_TAIL(done, parked, link);
+        conclude(parked, error, done);
     }
 }
 
@@ -248,8 +280,7 @@ static bool help(struct object *object, enum direction direction, struct parked_
         if (error == -EAGAIN || (!error && has_room(parked)))
             break;
         take(parked);
-        end_with(parked, error);
-        TAILQ_INSERT_TAIL(done, parked, link);
+        conclude(parked, error, done);
     }
     return helped;
 }
@@ -276,8 +307,7 @@ static int exchange(struct parked *parked, struct parked_list *done)
     struct parked *first = TAILQ_FIRST(&object->waiting[others]);
     if (first && first->result) {
         take(first);
-        end_with(first, 0);
-        TAILQ_INSERT_TAIL(done, first, link);
+        conclude(first, 0, done);
     }
     const bool waited_for = !TAILQ_EMPTY(&object->waiting[RECEIVE]) || !TAILQ_EMPTY(&object->waiting[SEND]);
     const int unwatched = look_away && waited_for ? object->kind->watch(object) : 0;
@@ -288,17 +318,23 @@ static int exchange(struct parked *parked, struct parked_list *done)
     return error;
 }
 
-/* Not before those who have waited longer. Where they wait for messages there are none, which is what the view `drain`
- * asks. Called with the lock held. */
+/* Not before those who have waited longer. Called with the lock held. */
 static int attempt_in_turn(struct parked *parked, struct parked_list *done)
 {
     struct object *object = parked->object;
+    struct handle *handle = parked->handle;
     if (!TAILQ_EMPTY(&object->waiting[parked->direction]))
         object_serve_locked(object, false, done);
-    const bool drains = parked->direction == RECEIVE && parked->handle->view->drain;
-    if (!TAILQ_EMPTY(&object->waiting[parked->direction]) && !drains)
+    if (TAILQ_EMPTY(&object->waiting[parked->direction]))
+        return exchange(parked, done);
+    if (parked->direction == SEND)
         return -EAGAIN;
-    return exchange(parked, done);
+    if (handle->view->stream && result_has_rest(handle))
+        return attempt_once(parked);
+    if (!handle->view->drain)
+        return -EAGAIN;
+    parked->given = ""; /* where others wait for messages there is none left for it */
+    return 0;
 }
 
 int park_at_once(struct parked *parked, struct parked_list *done)
@@ -306,8 +342,10 @@ int park_at_once(struct parked *parked, struct parked_list *done)
     struct object *object = parked->object;
     pthread_mutex_lock(&object->lock);
     int error = attempt_in_turn(parked, done);
-    if (!error)
+    if (!error) {
         keep(parked);
+        serve_rest(parked->handle, done);
+    }
     pthread_mutex_unlock(&object->lock);
     return error;
 }
@@ -332,10 +370,8 @@ void park(struct parked *parked, bool nonblock)
                 parked = NULL;
         }
     }
-    if (parked) {
-        end_with(parked, error);
-        TAILQ_INSERT_TAIL(&done, parked, link);
-    }
+    if (parked)
+        conclude(parked, error, &done);
     pthread_mutex_unlock(&object->lock);
     parked_finish_all(&done);
 }
@@ -364,8 +400,7 @@ void object_fail_locked(struct object *object, int error, struct parked_list *do
     for (enum direction direction = RECEIVE; direction <= SEND; direction++)
         for (struct parked *parked; (parked = TAILQ_FIRST(&object->waiting[direction]));) {
             take(parked);
-            end_with(parked, error);
-            TAILQ_INSERT_TAIL(done, parked, link);
+            conclude(parked, error, done);
         }
 }
 
@@ -402,8 +437,7 @@ void park_expire(struct session *session)
         if (parked->waiting) {
             int error = attempt_once(parked);
             take(parked);
-            end_with(parked, error == -EAGAIN ? -ETIMEDOUT : error);
-            TAILQ_INSERT_TAIL(&done, parked, link);
+            conclude(parked, error == -EAGAIN ? -ETIMEDOUT : error, &done);
             object->kind->watch(object);
         }
         pthread_mutex_unlock(&object->lock);

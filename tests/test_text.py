@@ -1,5 +1,6 @@
 """The framing of messages: text, stream, drain and in-band priority, with native peers at the other end."""
 
+import contextlib
 import errno
 import os
 import random
@@ -469,6 +470,20 @@ def test_readers_of_one_open_stream_lose_nothing_between_them(view, queue, child
     assert sorted(reader.result() for reader in readers) == [b'0123', b'4567', b'89']
 
 
+def test_rest_of_a_stream_is_not_for_others_in_line(view, queue, child):
+    first, others = (os.open(view(options), os.O_RDONLY) for options in ('stream', ''))
+    readers = []
+    for fd in first, others, first:
+        readers.append(child(os.pread, fd, 4, 0))
+        eventually(lambda: parked(view(''), *readers))
+    queue.send(b'0123456789')
+    assert [readers[0].result(), readers[2].result()] == [b'0123', b'4567']
+    assert parked(view(''), readers[1])
+    assert os.pread(first, 4, 0) == b'89'
+    queue.send(b'next')
+    assert readers[1].result() == b'next'
+
+
 def test_rest_of_a_stream_is_readable(view, queue):
     fd = os.open(view('stream'), os.O_RDONLY)
     queue.send(b'0123456789')
@@ -478,6 +493,21 @@ def test_rest_of_a_stream_is_readable(view, queue):
     assert poll.poll(0) == [(fd, select.POLLIN)]
     assert os.read(fd, 10) == b'456789'
     assert poll.poll(0) == []
+
+
+def test_edge_triggered_poller_is_told_once_of_a_rest(view, queue):
+    fd, other = os.open(view('stream'), os.O_RDONLY), os.open(view('nonblock'), os.O_RDONLY)
+    queue.send(b'0123456789')
+    assert os.read(fd, 4) == b'0123'
+    with contextlib.closing(select.epoll()) as poll:
+        poll.register(fd, select.EPOLLIN | select.EPOLLET)
+        assert poll.poll(0) == [(fd, select.EPOLLIN)]
+        for _ in range(3):
+            assert fails(errno.EAGAIN, os.pread, other, 10, 0)
+            assert poll.poll(0.05) == []
+        assert os.read(fd, 10) == b'456789'
+        write_once(view(''), b'next')
+        assert poll.poll(PATIENCE) == [(fd, select.EPOLLIN)]
 
 
 def test_stream_can_be_nonblocking_and_timed(view, queue):
@@ -524,6 +554,15 @@ def test_drain_of_an_empty_queue_is_end_of_file_and_not_for_ever(view, queue):
         assert os.read(fd, 100).strip().endswith(b'now')
         assert os.read(fd, 100) == b''
         os.close(fd)
+
+
+def test_end_of_a_drain_is_readable(view, queue):
+    fd = os.open(view('drain'), os.O_RDONLY)
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    assert (poll.poll(0), os.read(fd, 10)) == ([(fd, select.POLLIN)], b'')
+    queue.send(b'message')
+    assert (poll.poll(0), os.read(fd, 10)) == ([(fd, select.POLLIN)], b'message')
 
 
 @pytest.mark.parametrize('options', ['drain', 'text,drain,stream', 'drain,nonblock', 'drain,timeout=5'])
