@@ -1,7 +1,6 @@
 #include "express.h"
 #include "device.h"
 #include "kind.h"
-#include "polling.h"
 #include "text.h"
 
 #include <linux/fuse.h>
@@ -43,23 +42,14 @@ static void answer(struct parked *parked, uint64_t unique, int error)
     }
 }
 
-/* What the handle has of an earlier read, nothing at its end. True: that was the answer. */
-static bool give_more(struct handle *handle, uint64_t unique, const struct fuse_read_in *in)
+/* What the handle has of an earlier read, nothing at its end. */
+static void read_on(struct handle *handle, uint64_t unique, const struct fuse_read_in *in)
 {
     const char *data;
     size_t size = in->size;
-    const bool is_stream = handle->view->stream;
-    if (!is_stream && !in->offset)
-        return false;
-    struct result *result =
-        is_stream ? result_rest(handle, &data, &size) : result_at(handle, (off_t)in->offset, &data, &size);
-    if (is_stream && !result)
-        return false;
-    if (is_stream)
-        polls_took(handle);
+    struct result *result = result_at(handle, (off_t)in->offset, &data, &size);
     reply(handle->session, unique, 0, data, size);
     result_release(result);
-    return true;
 }
 
 /* False: it has to wait, and nothing has been done. */
@@ -81,8 +71,10 @@ static bool express_read(const struct fuse_in_header *header, const struct fuse_
     struct handle *handle = (struct handle *)(uintptr_t)in->fh;
     if (!handle->kind->express)
         return false;
-    if (give_more(handle, header->unique, in))
+    if (in->offset && !handle->view->stream) {
+        read_on(handle, header->unique, in);
         return true;
+    }
     struct parked parked = {.handle = handle,
                             .object = handle->object,
                             .thread = (pid_t)header->pid,

@@ -1,7 +1,6 @@
 /* Message queues as files: a read receives, a write sends. */
 #include "follow.h"
 #include "kind.h"
-#include "polling.h"
 #include "rights.h"
 #include "text.h"
 
@@ -52,24 +51,9 @@ static int descriptor(const struct handle *handle)
     return handle->fd;
 }
 
-/* A stream goes on where the last read left off in a message that was too long for it. */
-static bool give_rest(fuse_req_t req, struct handle *handle, size_t size)
-{
-    const char *data;
-    struct result *result = result_rest(handle, &data, &size);
-    if (!result)
-        return false;
-    polls_took(handle);
-    fuse_reply_buf(req, data, size);
-    result_release(result);
-    return true;
-}
-
 static void read_mq(fuse_req_t req, struct handle *handle, size_t size, off_t offset)
 {
     (void)offset;
-    if (handle->view->stream && give_rest(req, handle, size))
-        return;
     park_receive(req, handle, size);
 }
 

@@ -224,21 +224,34 @@ static int attempt_once(struct parked *parked)
     return error;
 }
 
-/* What was left of a message is for those who wait with the same open file, wherever they are in line. */
+/* A stream goes on where the last read of the same open file left off in a message. */
+static bool take_rest(struct parked *parked)
+{
+    struct handle *handle = parked->handle;
+    if (!handle->view->stream)
+        return false;
+    size_t size = parked->size;
+    parked->result = result_rest(handle, &parked->given, &size);
+    if (!parked->result)
+        return false;
+    parked->given_size = size;
+    if (handle->poll)
+        handle->poll_ready &= handle->kind->ready(handle);
+    return true;
+}
+
+/* A rest is at once for those who wait for a message with the same open file, wherever they are in line. */
 static void serve_rest(struct handle *handle, struct parked_list *done)
 {
-    if (!handle->view->stream)
+    if (!handle->view->stream || !result_has_rest(handle))
         return;
     struct parked *next;
     for (struct parked *parked = TAILQ_FIRST(&handle->object->waiting[RECEIVE]); parked; parked = next) {
         next = TAILQ_NEXT(parked, link);
-        if (parked->handle != handle || parked->result)
+        if (parked->handle != handle || parked->result || !take_rest(parked))
             continue;
-        if (!result_has_rest(handle))
-            return;
-        const int error = attempt_once(parked);
         take(parked);
-        end_with(parked, error);
+        end_with(parked, 0);
         TAILQ_INSERT_TAIL(done, parked, link);
     }
 }
@@ -322,18 +335,16 @@ static int exchange(struct parked *parked, struct parked_list *done)
 static int attempt_in_turn(struct parked *parked, struct parked_list *done)
 {
     struct object *object = parked->object;
-    struct handle *handle = parked->handle;
+    if (parked->direction == RECEIVE && take_rest(parked))
+        return 0;
     if (!TAILQ_EMPTY(&object->waiting[parked->direction]))
         object_serve_locked(object, false, done);
     if (TAILQ_EMPTY(&object->waiting[parked->direction]))
         return exchange(parked, done);
-    if (parked->direction == SEND)
-        return -EAGAIN;
-    if (handle->view->stream && result_has_rest(handle))
-        return attempt_once(parked);
-    if (!handle->view->drain)
+    if (parked->direction == SEND || !parked->handle->view->drain)
         return -EAGAIN;
     parked->given = ""; /* where others wait for messages there is none left for it */
+    parked->given_size = 0;
     return 0;
 }
 

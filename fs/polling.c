@@ -47,15 +47,6 @@ void object_unpoll(struct handle *handle)
     pthread_mutex_unlock(&object->lock);
 }
 
-void polls_took(struct handle *handle)
-{
-    struct object *object = handle->object;
-    pthread_mutex_lock(&object->lock);
-    if (handle->poll)
-        handle->poll_ready &= object->kind->ready(handle);
-    pthread_mutex_unlock(&object->lock);
-}
-
 void polls_tell(struct object *object, bool changed)
 {
     for (struct handle *handle = LIST_FIRST(&object->polls), *next; handle; handle = next) {

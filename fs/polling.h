@@ -9,8 +9,6 @@
 void object_poll(fuse_req_t req, struct handle *handle, struct fuse_pollhandle *poll, unsigned events);
 /* The handle goes. */
 void object_unpoll(struct handle *handle);
-/* What was left of a message was read with the handle, without an attempt at its object. */
-void polls_took(struct handle *handle);
 /* Tells those for whom more is ready than when they asked, or, if something has `changed`, for whom anything is. Called
  * with object->lock held. */
 void polls_tell(struct object *object, bool changed);

@@ -135,7 +135,7 @@ static bool takes_many(const struct view *view)
 bool text_has_room(const struct parked *parked)
 {
     const struct handle *handle = parked->handle;
-    return takes_many(handle->view) && parked->result && !parked->given &&
+    return takes_many(handle->view) && parked->result &&
            parked->result->size + handle->message_size + TEXT_EXTRA <= parked->size;
 }
 
@@ -149,13 +149,6 @@ int text_receive(struct parked *parked)
     size_t size = parked->result ? parked->result->size : 0; /* it goes on */
     ssize_t one = 0;
 
-    if (view->stream && !parked->result) { /* another's read may have left a rest, while we waited */
-        parked->given_size = parked->size;
-        parked->result = result_rest(handle, &parked->given, &parked->given_size);
-        parked->for_others = false;
-        if (parked->result)
-            return 0;
-    }
     struct result *result = parked->result ? parked->result : result_of(handle, room);
     if (!result)
         return -ENOMEM;
