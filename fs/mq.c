@@ -117,11 +117,10 @@ static void undo(struct parked *parked)
     close(fd);
 }
 
-/* By what is left of a message, or by an end that is always in sight. */
+/* By what is left of a message. */
 static unsigned ready_by_itself(struct handle *handle)
 {
-    const struct view *view = handle->view;
-    return view->drain || (view->stream && result_has_rest(handle)) ? POLLIN | POLLRDNORM : 0;
+    return handle->view->stream && result_has_rest(handle) ? POLLIN | POLLRDNORM : 0;
 }
 
 static unsigned ready(struct handle *handle)

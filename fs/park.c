@@ -337,8 +337,11 @@ static int attempt_in_turn(struct parked *parked, struct parked_list *done)
     struct object *object = parked->object;
     if (parked->direction == RECEIVE && take_rest(parked))
         return 0;
-    if (!TAILQ_EMPTY(&object->waiting[parked->direction]))
+    if (!TAILQ_EMPTY(&object->waiting[parked->direction])) {
         object_serve_locked(object, false, done);
+        if (parked->direction == RECEIVE && take_rest(parked)) /* which that has left */
+            return 0;
+    }
     if (TAILQ_EMPTY(&object->waiting[parked->direction]))
         return exchange(parked, done);
     if (parked->direction == SEND || !parked->handle->view->drain)

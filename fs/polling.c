@@ -31,7 +31,7 @@ void object_poll(fuse_req_t req, struct handle *handle, struct fuse_pollhandle *
     if (error)
         fuse_reply_err(req, -error);
     else
-        fuse_reply_poll(req, ready);
+        fuse_reply_poll(req, ready | (handle->view->drain ? POLLIN | POLLRDNORM : 0)); /* its end is always in sight */
 }
 
 void object_unpoll(struct handle *handle)

@@ -470,6 +470,22 @@ def test_readers_of_one_open_stream_lose_nothing_between_them(view, queue, child
     assert sorted(reader.result() for reader in readers) == [b'0123', b'4567', b'89']
 
 
+def test_reader_of_a_stream_who_comes_just_then_has_the_rest(view, queue, child):
+    """Nothing is lost, whether it comes before or after one who has waited is served."""
+    fd = os.open(view('stream'), os.O_RDONLY)
+    for _ in range(200):
+        reader = child(os.pread, fd, 4, 0)
+        eventually(lambda: parked(view(''), reader))
+        queue.send(b'0123456789')
+        queue.send(b'abcdef')
+        parts = [os.pread(fd, 6, 0)]
+        while sum(map(len, parts)) < 12:
+            parts.append(os.pread(fd, 10, 0))
+        parts.append(reader.result())
+        assert sorted(b''.join(parts)) == sorted(b'0123456789abcdef'), parts
+        assert len(queue) == 0
+
+
 def test_rest_of_a_stream_is_not_for_others_in_line(view, queue, child):
     first, others = (os.open(view(options), os.O_RDONLY) for options in ('stream', ''))
     readers = []
