@@ -162,8 +162,8 @@ ino_t root_ino(const char *name);
 
 /* ---- Handles ---- */
 
-/* text.c: what was written of a line whose end is to come. Only the one write that is
- * under way touches it: the kernel has no second one of a handle's inode meanwhile (ops.c, op_init). */
+/* text.c: what was written of a line whose end is to come. Only the one write that is under way touches it: the kernel
+ * has no second one of a handle's inode meanwhile (ops.c, op_init). */
 struct line {
     char *data;
     size_t length;
