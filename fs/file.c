@@ -101,7 +101,7 @@ static void read_content(fuse_req_t req, struct handle *handle, size_t size, off
     (void)offset;
     struct content *content = (struct content *)handle;
     struct caller caller;
-    struct result *result, *old;
+    struct result *result;
     int error = caller_assume(req, &caller);
     if (!error)
         error = make_text(handle->node, &caller, content->write, &result);
@@ -109,13 +109,9 @@ static void read_content(fuse_req_t req, struct handle *handle, size_t size, off
         fuse_reply_err(req, -error);
         return;
     }
-    __atomic_add_fetch(&result->refs, 1, __ATOMIC_RELAXED);
-    pthread_mutex_lock(&handle->lock);
-    old = handle->last;
-    handle->last = result;
-    pthread_mutex_unlock(&handle->lock);
-    result_release(old);
-    fuse_reply_buf(req, result->data, result->size < size ? result->size : size);
+    size = result->size < size ? result->size : size;
+    result_keep(handle, result, size);
+    fuse_reply_buf(req, result->data, size);
     result_release(result);
 }
 

@@ -90,19 +90,12 @@ static void take(struct parked *parked)
  * Called with the lock held. */
 static void keep(struct parked *parked)
 {
-    struct handle *handle = parked->handle;
-    struct result *result = parked->result, *old;
+    struct result *result = parked->result;
     if (!result || parked->given)
         return;
     parked->given = result->data;
     parked->given_size = result->size < parked->size ? result->size : parked->size;
-    __atomic_add_fetch(&result->refs, 1, __ATOMIC_RELAXED);
-    pthread_mutex_lock(&handle->lock);
-    old = handle->last;
-    handle->last = result;
-    handle->given = parked->given_size;
-    pthread_mutex_unlock(&handle->lock);
-    result_release(old);
+    result_keep(parked->handle, result, parked->given_size);
 }
 
 static void answer_read(struct parked *parked)
@@ -335,13 +328,10 @@ static int exchange(struct parked *parked, struct parked_list *done)
 static int attempt_in_turn(struct parked *parked, struct parked_list *done)
 {
     struct object *object = parked->object;
-    if (parked->direction == RECEIVE && take_rest(parked))
-        return 0;
-    if (!TAILQ_EMPTY(&object->waiting[parked->direction])) {
+    if (!TAILQ_EMPTY(&object->waiting[parked->direction]))
         object_serve_locked(object, false, done);
-        if (parked->direction == RECEIVE && take_rest(parked)) /* which that has left */
-            return 0;
-    }
+    if (parked->direction == RECEIVE && take_rest(parked)) /* which that may have left */
+        return 0;
     if (TAILQ_EMPTY(&object->waiting[parked->direction]))
         return exchange(parked, done);
     if (parked->direction == SEND || !parked->handle->view->drain)

@@ -67,6 +67,17 @@ struct result *result_rest(struct handle *handle, const char **data, size_t *siz
     return rest ? last : NULL;
 }
 
+void result_keep(struct handle *handle, struct result *result, size_t given)
+{
+    __atomic_add_fetch(&result->refs, 1, __ATOMIC_RELAXED);
+    pthread_mutex_lock(&handle->lock);
+    struct result *old = handle->last;
+    handle->last = result;
+    handle->given = given;
+    pthread_mutex_unlock(&handle->lock);
+    result_release(old);
+}
+
 void result_back(struct handle *handle, struct result *result)
 {
     pthread_mutex_lock(&handle->lock);

@@ -20,6 +20,8 @@ struct result *result_at(struct handle *handle, off_t offset, const char **data,
 /* The same, of what has not been given of it, and now has. NULL, and nothing else: all of it has been. */
 struct result *result_rest(struct handle *handle, const char **data, size_t *size);
 bool result_has_rest(struct handle *handle);
+/* It becomes the handle's last, with a reference of its own, of which so many bytes have been given. */
+void result_keep(struct handle *handle, struct result *result, size_t given);
 /* It was not needed. */
 void result_back(struct handle *handle, struct result *result);
 void result_release(struct result *result); /* may be NULL */
