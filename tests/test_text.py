@@ -511,10 +511,12 @@ def test_rest_of_a_stream_is_readable(view, queue):
     assert poll.poll(0) == []
 
 
-def test_edge_triggered_poller_is_told_once_of_a_rest(view, queue):
+def test_edge_triggered_poller_is_told_once_of_a_rest(view, queue, child):
     fd, other = os.open(view('stream'), os.O_RDONLY), os.open(view('nonblock'), os.O_RDONLY)
     queue.send(b'0123456789')
     assert os.read(fd, 4) == b'0123'
+    reader = child(read_once, view(''))
+    eventually(lambda: parked(view(''), reader))
     with contextlib.closing(select.epoll()) as poll:
         poll.register(fd, select.EPOLLIN | select.EPOLLET)
         assert poll.poll(0) == [(fd, select.EPOLLIN)]
@@ -522,6 +524,8 @@ def test_edge_triggered_poller_is_told_once_of_a_rest(view, queue):
             assert fails(errno.EAGAIN, os.pread, other, 10, 0)
             assert poll.poll(0.05) == []
         assert os.read(fd, 10) == b'456789'
+        write_once(view(''), b'first')
+        assert reader.result() == b'first'
         write_once(view(''), b'next')
         assert poll.poll(PATIENCE) == [(fd, select.EPOLLIN)]
 
